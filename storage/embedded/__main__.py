@@ -1,0 +1,108 @@
+"""`python -m storage.embedded --root DIR`: run the embedded lakeFS until it is told to stop.
+
+Prints one line with its address on stdout once it accepts connections. Exit codes: 0 after
+SIGTERM or SIGINT, when requests under way were answered; 1 if it could not start.
+"""
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from storage.embedded.app import create_app
+from storage.embedded.sessions import Credentials
+from storage.errors import Refused, StorageError, Unavailable
+
+DRAIN_S = 30
+BACKLOG = 512
+
+
+def main() -> int:
+    """Start, serve, drain."""
+    arguments = _arguments()
+    try:
+        credentials = _credentials()
+        listening = _listen(arguments.host, arguments.port)
+        app = create_app(_writable(arguments.root), credentials)
+    except StorageError as error:
+        print(f"{error}\n{error.remedy}", file=sys.stderr)
+        return 1
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", timeout_graceful_shutdown=DRAIN_S
+    )
+    _serve(uvicorn.Server(config), listening)
+    return 0
+
+
+def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
+    # uvicorn hands the signal on after draining; by then it has done its work.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    host, port = listening.getsockname()[:2]
+    print(f"lakeFS is at http://{host}:{port}", flush=True)
+    asyncio.run(server.serve(sockets=[listening]))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m storage.embedded", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the lake")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes any free port")
+    return parser.parse_args()
+
+
+def _credentials() -> Credentials:
+    names = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
+    missing = [name for name in names if not os.environ.get(name)]
+    if missing:
+        raise Refused(
+            f"no credential: {' and '.join(missing)} not set",
+            remedy="Set both variables to the key that clients will use.",
+        )
+    return Credentials(*(os.environ[name] for name in names))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        # asyncio switches Nagle's delay off only where the protocol is named.
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+        return listening
+    except (OSError, OverflowError) as error:
+        raise Unavailable(
+            f"cannot listen on {host}:{port}: {_reason(error)}",
+            remedy="Choose another --port, or stop what is using this one.",
+        ) from error
+
+
+def _writable(root: Path) -> Path:
+    probe = root / "incoming"
+    try:
+        probe.mkdir(parents=True, exist_ok=True)
+        test = probe / "writable"
+        test.touch()
+        test.unlink()
+    except OSError as error:
+        raise Unavailable(
+            f"cannot write to {root}: {_reason(error)}",
+            remedy="Choose another --root, or make this one writable.",
+        ) from error
+    return root
+
+
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Bytes on disk, named by their SHA-256. A blob is whole and synced before it has its name."""
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import md5, sha256
+from pathlib import Path
+from typing import BinaryIO
+
+from storage.embedded.database import Health, disk_full
+from storage.errors import Damaged
+
+CHUNK_BYTES = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Bytes that are on disk for good."""
+
+    digest: str
+    md5: str
+    size: int
+
+
+class Incoming:
+    """A blob being received: write chunks, then `keep` or `discard`."""
+
+    def __init__(self, path: Path, health: Health) -> None:
+        self.path, self._health = path, health
+        self._sha256, self._md5, self.size = sha256(), md5(usedforsecurity=False), 0
+        with _full_disk_named():
+            self._file: BinaryIO = path.open("xb")
+
+    def write(self, chunk: bytes | bytearray) -> None:
+        """Append. Raises: DiskFull."""
+        with _full_disk_named():
+            self._file.write(chunk)
+        self._sha256.update(chunk)
+        self._md5.update(chunk)
+        self.size += len(chunk)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was written so far, in hex."""
+        return self._sha256.hexdigest()
+
+    @property
+    def md5(self) -> str:
+        """MD5 of what was written so far, in hex."""
+        return self._md5.hexdigest()
+
+    def keep(self, target: Path) -> Written:
+        """Make it durable under `target`. Raises: DiskFull, WritesStopped."""
+        with _full_disk_named(), self._file:
+            self._file.flush()
+            self._sync(self._file.fileno())
+        with _full_disk_named():
+            self.path.replace(target)
+            self._sync_folder(target.parent)
+        return Written(self.digest, self.md5, self.size)
+
+    def discard(self) -> None:
+        """Forget it."""
+        with suppress(OSError):
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _sync_folder(self, folder: Path) -> None:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self._sync(handle)
+        finally:
+            os.close(handle)
+
+    def _sync(self, handle: int) -> None:
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise
+            raise self._health.stop(error) from error
+
+
+@contextmanager
+def _full_disk_named() -> Iterator[None]:
+    """Turn the operating system's word for a full disk into the lake's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full() from error
+        raise
+
+
+class Blobs:
+    """The folder of blobs, fanned out over 256 subfolders made when it is opened."""
+
+    def __init__(self, root: Path, health: Health) -> None:
+        self._root, self._health = root / "blobs", health
+        self._incoming, self.parts = root / "incoming", root / "parts"
+        for name in ("blobs", "incoming", "parts"):
+            (root / name).mkdir(exist_ok=True)
+        for left_over in self._incoming.iterdir():
+            left_over.unlink()
+        for number in range(256):
+            (self._root / f"{number:02x}").mkdir(exist_ok=True)
+        for folder in (self._root, root):
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            os.fsync(handle)
+            os.close(handle)
+
+    def receive(self) -> Incoming:
+        """A new blob to write into."""
+        self._health.check()
+        return Incoming(self._incoming / secrets.token_hex(16), self._health)
+
+    def keep(self, incoming: Incoming, part: str = "") -> Written:
+        """Make a received blob durable, under its digest or as a named part of an upload."""
+        return incoming.keep(self.parts / part if part else self.path(incoming.digest))
+
+    def path(self, digest: str) -> Path:
+        """Where a blob is."""
+        return self._root / digest[:2] / digest[2:]
+
+    def read(self, digest: str, size: int, start: int, stop: int) -> Iterator[bytes]:
+        """Bytes `start` up to `stop` in chunks of at most `CHUNK_BYTES`.
+
+        The last chunk of a whole blob is held back until the digest fits.
+        Raises: Damaged if the blob is missing, of another length, or of another digest.
+        """
+        with self._open(digest, size) as file:
+            file.seek(start)
+            checked = sha256() if (start, stop) == (0, size) else None
+            left = stop - start
+            while left > 0:
+                chunk = file.read(min(CHUNK_BYTES, left))
+                left -= len(chunk)
+                if checked is not None:
+                    checked.update(chunk)
+                if not chunk or (left == 0 and checked and checked.hexdigest() != digest):
+                    raise Damaged(f"blob {digest} is not what was written", remedy=_RESTORE)
+                yield chunk
+
+    def _open(self, digest: str, size: int) -> BinaryIO:
+        path = self.path(digest)
+        try:
+            file = path.open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise Damaged(f"blob {digest} is missing", remedy=_RESTORE) from error
+        if os.fstat(file.fileno()).st_size != size:
+            file.close()
+            raise Damaged(f"blob {digest} has another length than was written", remedy=_RESTORE)
+        return file
+
+
+_RESTORE = "Restore the lake's blobs folder from a backup."

@@ -1,0 +1,184 @@
+"""Sorted ranges of entries: what a commit's tree is made of.
+
+A range ends after every key whose hash is a multiple of `RANGE_KEYS`, so the same keys always
+fall into the same ranges, whatever the history, and equal ranges have equal ids. A node's id
+hashes keys and identities; modification times are carried but, as in lakeFS, are not identity.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from typing import Any
+
+from storage.errors import Damaged
+
+RANGE_KEYS = 256
+_COMPRESSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object: where its bytes are and what a client may ask about it."""
+
+    digest: str
+    """SHA-256 of the bytes, in hex: their address in the blob store."""
+    etag: str
+    size: int
+    content_type: str
+    modified_s: int
+    metadata: dict[str, str]
+    identity: str
+    """What makes two versions of an object the same to a diff or a merge."""
+
+    def with_metadata(self, metadata: dict[str, str]) -> "Entry":
+        """The same bytes with other user metadata."""
+        return entry(
+            digest=self.digest,
+            etag=self.etag,
+            size=self.size,
+            content_type=self.content_type,
+            modified_s=self.modified_s,
+            metadata=metadata,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A run of neighbouring keys, in order, with their entries."""
+
+    id: str
+    keys: tuple[str, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRef:
+    """A range as an index lists it."""
+
+    id: str
+    first: str
+    last: str
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """All ranges of one tree in key order; the id of the empty tree is the empty string."""
+
+    id: str
+    ranges: tuple[RangeRef, ...]
+
+
+EMPTY = Index("", ())
+
+
+def entry(
+    *,
+    digest: str,
+    etag: str,
+    size: int,
+    content_type: str,
+    modified_s: int,
+    metadata: dict[str, str],
+) -> Entry:
+    """An entry with its identity worked out."""
+    facts = [digest, etag, size, content_type, sorted(metadata.items())]
+    identity = sha256(_json(facts)).hexdigest()
+    return Entry(digest, etag, size, content_type, modified_s, metadata, identity)
+
+
+def entry_text(value: Entry) -> str:
+    """The entry as the staging table keeps it."""
+    return _json(_row(value)).decode()
+
+
+def entry_from_text(text: str) -> Entry:
+    """The reverse of `entry_text`."""
+    return Entry(*json.loads(text))
+
+
+def ends_range(key: str) -> bool:
+    """Whether a range is cut after this key."""
+    return int.from_bytes(blake2b(key.encode(), digest_size=4).digest()) % RANGE_KEYS == 0
+
+
+def cut(items: Iterable[tuple[str, Entry]]) -> Iterator[Range]:
+    """Ranges of sorted items; only the last may lack a cutting key at its end."""
+    run: list[tuple[str, Entry]] = []
+    for key, value in items:
+        run.append((key, value))
+        if ends_range(key):
+            yield _range(run)
+            run = []
+    if run:
+        yield _range(run)
+
+
+def index_of(ranges: Sequence[RangeRef]) -> Index:
+    """The index of these ranges."""
+    return Index(_index_id(ranges), tuple(ranges)) if ranges else EMPTY
+
+
+def encode_range(value: Range) -> bytes:
+    """The stored form."""
+    rows = [[key, *_row(item)] for key, item in zip(value.keys, value.entries, strict=True)]
+    return zlib.compress(_json(rows), _COMPRESSION)
+
+
+def decode_range(node: str, body: bytes) -> Range:
+    """The range stored under `node`. Raises: Damaged if the body is not that range."""
+    rows = _unpack(node, body)
+    items = [(row[0], Entry(*row[1:])) for row in rows]
+    found = _range(items)
+    if found.id != node:
+        raise Damaged(f"range {node} holds other keys than were written")
+    return found
+
+
+def encode_index(value: Index) -> bytes:
+    """The stored form."""
+    rows = [[ref.id, ref.first, ref.last] for ref in value.ranges]
+    return zlib.compress(_json(rows), _COMPRESSION)
+
+
+def decode_index(node: str, body: bytes) -> Index:
+    """The index stored under `node`. Raises: Damaged if the body is not that index."""
+    found = index_of([RangeRef(*row) for row in _unpack(node, body)])
+    if found.id != node:
+        raise Damaged(f"index {node} holds other ranges than were written")
+    return found
+
+
+def _range(items: Sequence[tuple[str, Entry]]) -> Range:
+    keys, entries = zip(*items, strict=True)
+    named = [text for key, value in items for text in (key, value.identity)]
+    return Range(sha256(b"range" + _json(named)).hexdigest(), keys, entries)
+
+
+def _index_id(ranges: Sequence[RangeRef]) -> str:
+    return sha256(b"index" + _json([[ref.id, ref.first, ref.last] for ref in ranges])).hexdigest()
+
+
+def _row(value: Entry) -> list[object]:
+    return [
+        value.digest,
+        value.etag,
+        value.size,
+        value.content_type,
+        value.modified_s,
+        value.metadata,
+        value.identity,
+    ]
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _unpack(node: str, body: bytes) -> list[list[Any]]:
+    try:
+        rows: list[list[Any]] = json.loads(zlib.decompress(body))
+    except (zlib.error, ValueError) as error:
+        raise Damaged(f"node {node} cannot be read: {error}") from error
+    return rows

@@ -1,0 +1,248 @@
+"""Commits, merges, reverts, the log and diffs over REST."""
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from storage.embedded import commit_log, history, objects
+from storage.embedded.calls import Body, Call, empty, listing, reply
+from storage.embedded.commit_log import LogQuery
+from storage.embedded.diff import Difference
+from storage.embedded.errors import MergeConflict
+from storage.embedded.graph import NS, Commit, get_commit
+from storage.embedded.history import Message
+from storage.embedded.lake import View
+from storage.embedded.paging import Folded, Page
+from storage.embedded.refs import resolve_commit
+from storage.embedded.repositories import get_repository
+from storage.errors import NotFound, Refused
+
+
+class CommitCreation(Body):
+    """What is said of a commit."""
+
+    message: str
+    metadata: dict[str, str] = Field(default_factory=dict)
+    date: int | None = None
+    allow_empty: bool = False
+    force: bool = False
+
+
+class Merge(Body):
+    """How to merge."""
+
+    message: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    strategy: str | None = None
+    force: bool = False
+    allow_empty: bool = False
+    squash_merge: bool = False
+
+
+class CommitOverrides(Body):
+    """What a revert says instead of its default."""
+
+    message: str = ""
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class Revert(Body):
+    """What to undo."""
+
+    ref: str
+    parent_number: int
+    commit_overrides: CommitOverrides | None = None
+    force: bool = False
+    allow_empty: bool = False
+
+
+async def commit(call: Call) -> Response:
+    """Commit what is staged."""
+    call.refuse("source_metarange")
+    body = await call.body(CommitCreation)
+    message = Message(
+        call.user, body.message, body.metadata, body.date, body.allow_empty, body.force
+    )
+    commit_id, made = await call.change_head(
+        history.commit, call.path("repository"), call.path("branch"), message
+    )
+    return reply(_shown(commit_id, made), 201)
+
+
+async def read(call: Call) -> Response:
+    """The commit that a ref expression stands for."""
+    found = await call.read(_read, call.path("repository"), call.path("commit"))
+    return reply(_shown(*found))
+
+
+async def read_log(call: Call) -> Response:
+    """A page of the log."""
+    query = LogQuery(
+        amount=call.amount(),
+        after=call.text("after"),
+        objects=call.texts("objects"),
+        prefixes=call.texts("prefixes"),
+        limit=call.flag("limit"),
+        first_parent=call.flag("first_parent"),
+        since_ns=_time_ns(call.text("since")),
+        stop_at=call.text("stop_at"),
+    )
+    found = await call.read(commit_log.read_log, call.path("repository"), call.path("ref"), query)
+    results = [_shown(*item) for item in found.results]
+    return listing(results, has_more=found.has_more, offset_key="id")
+
+
+async def merge(call: Call) -> Response:
+    """Merge a ref into a branch."""
+    body = await call.body(Merge)
+    message = Message(
+        call.user,
+        body.message or "",
+        body.metadata,
+        allow_empty=body.allow_empty,
+        force=body.force,
+    )
+    try:
+        reference = await call.change_head(
+            history.merge,
+            call.path("repository"),
+            call.path("ref"),
+            call.path("branch"),
+            message,
+            strategy=body.strategy or "",
+            squash=body.squash_merge,
+        )
+    except MergeConflict:
+        return reply({"reference": ""}, 409)
+    return reply({"reference": reference})
+
+
+async def find_merge_base(call: Call) -> Response:
+    """The common ancestor a merge would start from."""
+    base, source, target = await call.read(
+        objects.merge_points,
+        call.path("repository"),
+        source=call.path("ref"),
+        target=call.path("branch"),
+    )
+    return reply(
+        {
+            "base_commit_id": base,
+            "destination_commit_id": target,
+            "source_commit_id": source,
+        }
+    )
+
+
+async def revert(call: Call) -> Response:
+    """Undo a commit in a new one."""
+    body = await call.body(Revert)
+    overrides = body.commit_overrides or CommitOverrides()
+    message = Message(
+        call.user,
+        overrides.message or f"Revert {body.ref}",
+        overrides.metadata,
+        allow_empty=body.allow_empty,
+        force=body.force,
+    )
+    await call.change_head(
+        history.revert,
+        call.path("repository"),
+        call.path("branch"),
+        body.ref,
+        message,
+        parent_number=body.parent_number,
+    )
+    return empty()
+
+
+async def diff_branch(call: Call) -> Response:
+    """A page of uncommitted changes."""
+    found = await call.read(
+        objects.diff_uncommitted, call.path("repository"), call.path("branch"), call.window()
+    )
+    return _differences(found, right_stats=False)
+
+
+async def diff_refs(call: Call) -> Response:
+    """A page of what changes between two refs; three dots unless two are asked for."""
+    two_dot = call.text("type", "three_dot") == "two_dot"
+    found = await call.read(
+        objects.diff_two_dot if two_dot else objects.diff_three_dot,
+        call.path("repository"),
+        call.path("left"),
+        call.path("right"),
+        call.window(),
+    )
+    return _differences(found, right_stats=call.flag("include_right_stats"))
+
+
+def _read(view: View, repository: str, ref: str) -> tuple[str, Commit]:
+    get_repository(view.rows, repository)
+    try:
+        commit_id = resolve_commit(view.rows, repository, ref)
+    except NotFound as error:
+        raise NotFound("commit not found") from error
+    return commit_id, get_commit(view.rows, repository, commit_id)
+
+
+def _time_ns(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Refused(f"Invalid format for parameter since: {text!r} is no date-time") from error
+    return int(moment.timestamp() * NS)
+
+
+def _shown(commit_id: str, found: Commit) -> dict[str, Any]:
+    return {
+        "committer": found.committer,
+        "creation_date": found.created_s,
+        "generation": found.generation,
+        "id": commit_id,
+        "message": found.message,
+        "meta_range_id": found.tree,
+        "metadata": found.metadata,
+        "parents": list(found.parents),
+        "version": 1,
+    }
+
+
+def _differences(found: Page[Difference | Folded], *, right_stats: bool) -> Response:
+    results = [_difference(item, right_stats=right_stats) for item in found.results]
+    return listing(results, has_more=found.has_more, offset_key="path")
+
+
+def _difference(item: Difference | Folded, *, right_stats: bool) -> dict[str, Any]:
+    if isinstance(item, Folded):
+        return {"path": item.prefix, "path_type": "common_prefix", "type": "prefix_changed"}
+    shown: dict[str, Any] = {
+        "path": item.key,
+        "path_type": "object",
+        "size_bytes": (item.after.size if item.after else item.before.size if item.before else 0),
+        "type": item.kind.value,
+    }
+    if right_stats and item.after is not None:
+        shown["right"] = {
+            "checksum": item.after.etag,
+            "content_type": item.after.content_type,
+            "metadata": item.after.metadata,
+            "mtime": item.after.modified_s,
+        }
+    return shown
+
+
+ROUTES = [
+    ("POST", "/repositories/{repository}/branches/{branch}/commits", commit),
+    ("POST", "/repositories/{repository}/branches/{branch}/revert", revert),
+    ("GET", "/repositories/{repository}/branches/{branch}/diff", diff_branch),
+    ("GET", "/repositories/{repository}/commits/{commit}", read),
+    ("GET", "/repositories/{repository}/refs/{ref}/commits", read_log),
+    ("POST", "/repositories/{repository}/refs/{ref}/merge/{branch}", merge),
+    ("GET", "/repositories/{repository}/refs/{ref}/merge/{branch}", find_merge_base),
+    ("GET", "/repositories/{repository}/refs/{left}/diff/{right}", diff_refs),
+]

@@ -1,0 +1,249 @@
+"""Objects over REST: read, describe, list, delete, copy."""
+
+import re
+import time
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+from starlette.responses import Response
+
+from storage.embedded import objects
+from storage.embedded.calls import Body, Call, empty, listing, refusal, reply
+from storage.embedded.errors import BadRange, Unsupported
+from storage.embedded.lake import Lake, View
+from storage.embedded.paging import Folded
+from storage.embedded.ranges import Entry
+from storage.embedded.transfer import Span, send, span_of
+from storage.errors import NotFound, Refused, StorageError
+
+_RANGE = re.compile(r"bytes=([0-9]*-[0-9]*,? ?)+")
+INLINE = frozenset(
+    [
+        "image/jpeg",
+        "image/jpg",
+        "image/png",
+        "image/gif",
+        "image/webp",
+        "image/svg+xml",
+        "application/pdf",
+        "text/plain",
+        "text/markdown",
+        "text/x-markdown",
+        "text/html",
+        "text/css",
+        "text/javascript",
+        "application/javascript",
+        "application/json",
+        "application/xml",
+        "text/xml",
+        "video/mp4",
+        "video/webm",
+        "audio/mpeg",
+        "audio/wav",
+        "audio/webm",
+    ]
+)
+
+
+_FOLDER = {"checksum": "", "mtime": 0, "path_type": "common_prefix", "physical_address": ""}
+
+
+class PathList(Body):
+    """What to delete."""
+
+    paths: list[str]
+
+
+class ObjectCopy(Body):
+    """What to copy."""
+
+    src_path: str
+    src_ref: str | None = None
+    force: bool = False
+    shallow: bool = False
+
+
+async def read(call: Call) -> Response:
+    """The bytes, or a range of them."""
+    call.refuse("presign")
+    entry = await _find(call)
+    headers = _headers(entry)
+    if call.header("If-None-Match") == headers["ETag"]:
+        return Response(status_code=304)
+    shown = "inline" if entry.content_type in INLINE else "attachment"
+    headers |= {
+        "Content-Disposition": shown,
+        "Content-Security-Policy": "default-src 'none'",
+        "X-Frame-Options": "SAMEORIGIN",
+    }
+    try:
+        span = _span(call, entry)
+    except BadRange as error:
+        return refusal(error, {"Content-Range": f"bytes */{entry.size}"})
+    return await send(call.lake, entry, span, headers)
+
+
+async def head(call: Call) -> Response:
+    """The same without the bytes."""
+    try:
+        entry = await _find(call)
+        span = _span(call, entry)
+    except StorageError as error:
+        return Response(status_code=refusal(error).status_code)
+    part = span or Span(0, entry.size)
+    headers = {
+        **_headers(entry),
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(part.stop - part.start),
+    }
+    if span is not None:
+        headers["Content-Range"] = span.content_range(entry.size)
+    return Response(status_code=206 if span else 200, headers=headers)
+
+
+async def stat(call: Call) -> Response:
+    """What is known of an object."""
+    call.refuse("presign")
+    entry = await _find(call)
+    shown = stats(call.lake, call.text("path"), entry)
+    if not call.flag("user_metadata", default=True):
+        shown["metadata"] = {}
+    return reply(shown)
+
+
+async def list_all(call: Call) -> Response:
+    """A page of objects and common prefixes."""
+    call.refuse("presign")
+    found = await call.read(
+        objects.list_objects, call.path("repository"), call.path("ref"), call.window()
+    )
+    with_metadata = call.flag("user_metadata", default=True)
+    results = []
+    for item in found.results:
+        if isinstance(item, Folded):
+            results.append({**_FOLDER, "path": item.prefix})
+            continue
+        shown = stats(call.lake, *item)
+        if not (with_metadata and shown["metadata"]):
+            del shown["metadata"]
+        results.append(shown)
+    return listing(results, has_more=found.has_more, offset_key="path")
+
+
+async def delete(call: Call) -> Response:
+    """Remove one object; removing nothing is fine."""
+    await call.write(
+        objects.delete_objects,
+        call.path("repository"),
+        call.path("branch"),
+        [call.text("path")],
+        force=call.flag("force"),
+    )
+    return empty()
+
+
+async def delete_many(call: Call) -> Response:
+    """Remove several objects; what was refused is listed."""
+    body = await call.body(PathList)
+    if len(body.paths) > objects.MAX_DELETED:
+        raise Refused(f"request size exceeded, max paths is set to {objects.MAX_DELETED}")
+    names = call.path("repository"), call.path("branch")
+    try:
+        await call.write(objects.delete_objects, *names, body.paths, force=call.flag("force"))
+    except StorageError as error:
+        return reply({"errors": _refused(body.paths, error)})
+    return reply({"errors": []})
+
+
+async def copy(call: Call) -> Response:
+    """Copy an object; the bytes are shared, not read."""
+    body = await call.body(ObjectCopy)
+    if body.shallow:
+        raise Unsupported("the embedded lakeFS does not support shallow")
+    entry = await call.write(
+        copy_object,
+        (call.path("repository"), body.src_ref or call.path("branch"), body.src_path),
+        (call.path("repository"), call.path("branch"), call.text("dest_path")),
+        force=body.force,
+    )
+    return reply(stats(call.lake, call.text("dest_path"), entry), 201)
+
+
+def copy_object(
+    view: View,
+    source: tuple[str, str, str],
+    target: tuple[str, str, str],
+    *,
+    force: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> Entry:
+    """Stage the entry of `source` at `target`, both (repository, ref, path)."""
+    found = objects.find_object(view, *source)
+    made = replace(found, modified_s=int(time.time()))
+    if metadata is not None:
+        made = made.with_metadata(metadata)
+    objects.put_object(view, *target, made, force=force)
+    return made
+
+
+def stats(lake: Lake, path: str, entry: Entry) -> dict[str, Any]:
+    """An object as lakeFS describes it."""
+    return {
+        "checksum": entry.etag,
+        "content_type": entry.content_type,
+        "metadata": entry.metadata,
+        "mtime": entry.modified_s,
+        "path": path,
+        "path_type": "object",
+        "physical_address": f"local://{lake.blobs.path(entry.digest).absolute()}",
+        "size_bytes": entry.size,
+    }
+
+
+async def _find(call: Call) -> Entry:
+    return await call.read(
+        objects.find_object, call.path("repository"), call.path("ref"), call.text("path")
+    )
+
+
+def _headers(entry: Entry) -> dict[str, str]:
+    return {
+        "Cache-Control": "no-store, must-revalidate",
+        "Content-Type": entry.content_type,
+        "ETag": f'"{entry.etag}"',
+        "Expires": "0",
+        "Last-Modified": formatdate(entry.modified_s, usegmt=True),
+    }
+
+
+def _span(call: Call, entry: Entry) -> Span | None:
+    header = call.header("Range")
+    if header is None:
+        return None
+    if not _RANGE.fullmatch(header):
+        raise Refused(f'parameter "Range" in header has an error: {header!r} is no byte range')
+    try:
+        return span_of(header, entry.size)
+    except BadRange:
+        raise
+    except Refused as error:
+        raise BadRange("Requested Range Not Satisfiable") from error
+
+
+def _refused(paths: list[str], error: StorageError) -> list[dict[str, Any]]:
+    if isinstance(error, Refused) and "missing path" in str(error):
+        return []
+    status = 500 if isinstance(error, NotFound | Refused) else refusal(error).status_code
+    return [{"message": str(error), "path": path, "status_code": status} for path in paths]
+
+
+ROUTES = [
+    ("GET", "/repositories/{repository}/refs/{ref}/objects", read),
+    ("HEAD", "/repositories/{repository}/refs/{ref}/objects", head),
+    ("GET", "/repositories/{repository}/refs/{ref}/objects/stat", stat),
+    ("GET", "/repositories/{repository}/refs/{ref}/objects/ls", list_all),
+    ("DELETE", "/repositories/{repository}/branches/{branch}/objects", delete),
+    ("POST", "/repositories/{repository}/branches/{branch}/objects/delete", delete_many),
+    ("POST", "/repositories/{repository}/branches/{branch}/objects/copy", copy),
+]

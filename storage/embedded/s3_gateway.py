@@ -1,0 +1,129 @@
+"""The S3 gateway: which operation a request is, its signature, its errors as XML."""
+
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from storage.embedded import s3_listing, s3_multipart, s3_objects, sigv4
+from storage.embedded.calls import Service, strict_query
+from storage.embedded.lake import View
+from storage.embedded.repositories import find_repository
+from storage.embedded.s3_errors import CODES, S3Refused, code_of
+from storage.embedded.s3_requests import S3Call, Target, target_of
+from storage.embedded.s3_xml import document
+from storage.errors import StorageError
+
+logger = logging.getLogger("storage.embedded")
+Operation = Callable[[S3Call], Awaitable[Response]]
+
+_SERVICE: dict[str, Operation] = {"GET": s3_listing.list_buckets}
+_BUCKET: dict[str, Operation] = {
+    "GET": s3_listing.list_objects,
+    "HEAD": s3_listing.head_bucket,
+}
+_OBJECT: dict[str, Operation] = {
+    "GET": s3_objects.get,
+    "HEAD": s3_objects.head,
+    "PUT": s3_objects.put,
+    "DELETE": s3_objects.delete,
+}
+_UPLOAD: dict[str, Operation] = {
+    "GET": s3_multipart.list_parts,
+    "PUT": s3_multipart.put_part,
+    "POST": s3_multipart.complete,
+    "DELETE": s3_multipart.abort,
+}
+
+
+class Gateway:
+    """An ASGI application for S3 requests in path style."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        request = Request(scope, receive)
+        response = await self._answer(request)
+        response.headers["x-amz-request-id"] = secrets.token_hex(8)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        target = Target("", "", "")
+        try:
+            target = target_of(request.scope["raw_path"])
+            call = self._authenticated(request, target)
+            if target.repository:
+                await call.read(_check_bucket, call)
+            return await _operation(call)(call)
+        except StorageError as error:
+            return _refusal(error, target, request)
+
+    def _authenticated(self, request: Request, target: Target) -> S3Call:
+        query = strict_query(request.scope["query_string"])
+        pairs = [(name.encode(), value.encode()) for name in query for value in query[name]]
+        path = "/".join(("", *target.names)) if target.key else request.scope["path"]
+        signed = sigv4.Request(request.method, path.encode(), pairs, request.headers)
+        signature = sigv4.verify(signed, self._service.credentials)
+        flat = {name: values[0] for name, values in query.items()}
+        return S3Call(request, self._service, target, flat, signature)
+
+
+def _operation(call: S3Call) -> Operation:
+    method, target, query = call.request.method, call.target, call.query
+    if not target.repository:
+        found = _SERVICE.get(method)
+    elif target.key:
+        found = _object_operation(call)
+    elif not target.ref:
+        found = _BUCKET.get(method)
+        if method == "POST" and "delete" in query:
+            found = s3_objects.delete_many
+    else:
+        raise S3Refused("NoSuchKey")
+    if found is None:
+        raise S3Refused("ERRLakeFSNotSupported")
+    return found
+
+
+def _object_operation(call: S3Call) -> Operation | None:
+    method, query = call.request.method, call.query
+    if "uploadId" in query:
+        return _UPLOAD.get(method)
+    if method == "POST":
+        return s3_multipart.create if "uploads" in query else None
+    if method == "PUT" and "x-amz-copy-source" in call.headers:
+        return s3_objects.copy
+    return _OBJECT.get(method)
+
+
+def _check_bucket(view: View, call: S3Call) -> None:
+    if find_repository(view.rows, call.target.repository) is None:
+        create = call.request.method == "PUT" and not call.target.ref
+        raise S3Refused("NotImplemented" if create else "NoSuchBucket")
+
+
+def _refusal(error: StorageError, target: Target, request: Request) -> Response:
+    code = code_of(error)
+    status = CODES[code][0]
+    if status >= 500 and status != 501:
+        logger.error("%s", error, exc_info=error)
+    message = CODES[code][1] if isinstance(error, S3Refused) is False else str(error)
+    if request.method == "HEAD":
+        return Response(status_code=status)
+    return document(
+        "Error",
+        [
+            ("Code", code),
+            ("Message", message),
+            ("Key", target.key),
+            ("BucketName", target.repository),
+            ("Resource", f"{target.ref}@{target.repository}"),
+            ("Region", "us-east-1"),
+        ],
+        status,
+    )

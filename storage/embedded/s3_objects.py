@@ -1,0 +1,160 @@
+"""Objects over S3: get, head, put, copy, delete."""
+
+import time
+from email.utils import formatdate
+from urllib.parse import unquote
+
+from starlette.responses import Response
+
+from storage.embedded import objects
+from storage.embedded.lake import View
+from storage.embedded.ranges import Entry, entry
+from storage.embedded.refs import check_branch, get_branch
+from storage.embedded.repositories import get_repository
+from storage.embedded.rest_objects import copy_object
+from storage.embedded.s3_errors import S3Refused, code_of
+from storage.embedded.s3_requests import S3Call
+from storage.embedded.s3_xml import document, read_records
+from storage.embedded.transfer import Span, send, span_of
+from storage.errors import NotFound, Refused, StorageError
+
+DEFAULT_TYPE = "application/octet-stream"
+META_KEY = "X-Amz-Meta-"
+MAX_XML_BYTES = 4 << 20
+
+
+async def get(call: S3Call) -> Response:
+    """The bytes, or a range of them."""
+    found = await call.read(objects.find_object, *call.target.names)
+    return await send(call.lake, found, _span(call, found), _headers(found))
+
+
+async def head(call: S3Call) -> Response:
+    """The same without the bytes."""
+    found = await call.read(objects.find_object, *call.target.names)
+    span = _span(call, found)
+    part = span or Span(0, found.size)
+    headers = {**_headers(found), "Content-Length": str(part.stop - part.start)}
+    if span is not None:
+        headers["Content-Range"] = span.content_range(found.size)
+    return Response(status_code=206 if span else 200, headers=headers)
+
+
+async def put(call: S3Call) -> Response:
+    """Stage an object; with `If-None-Match: *`, only where there is none."""
+    if "tagging" in call.query:
+        raise S3Refused("ERRLakeFSNotSupported")
+    if "acl" in call.query:
+        raise S3Refused("ERRLakeFSNotSupported")
+    absent = call.only_if_absent()
+    metadata = call.metadata()
+    await call.read(check_target, call, absent=absent)
+    written = await call.stored()
+    made = entry(
+        digest=written.digest,
+        etag=written.md5,
+        size=written.size,
+        content_type=call.headers.get("content-type") or DEFAULT_TYPE,
+        modified_s=int(time.time()),
+        metadata=metadata,
+    )
+    await call.write(objects.put_object, *call.target.names, made, absent=absent)
+    return Response(headers={"ETag": f'"{made.etag}"'})
+
+
+async def copy(call: S3Call) -> Response:
+    """Stage what another object is; the bytes are shared, not read."""
+    source = copy_source(call)
+    replaced = call.headers.get("x-amz-metadata-directive") == "REPLACE"
+    metadata = call.metadata() if replaced else None
+    await call.read(check_target, call, absent=False)
+    made = await call.write(copy_object, source, call.target.names, metadata=metadata)
+    modified = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(made.modified_s))
+    return document("CopyObjectResult", [("LastModified", modified), ("ETag", f'"{made.etag}"')])
+
+
+async def delete(call: S3Call) -> Response:
+    """Remove an object; removing nothing is fine."""
+    repository, branch, key = call.target.names
+    await call.write(objects.delete_objects, repository, branch, [key])
+    return Response(status_code=204)
+
+
+async def delete_many(call: S3Call) -> Response:
+    """Remove the listed objects, each `<ref>/<key>`, and say of each how it went."""
+    records, others = read_records(await call.read_all(MAX_XML_BYTES), "Delete", "Object")
+    if not 0 < len(records) <= objects.MAX_DELETED:
+        raise S3Refused("MalformedXML")
+    quiet = others.get("Quiet", "").strip().lower() == "true"
+    by_ref: dict[str, list[str]] = {}
+    for record in records:
+        ref, _, key = record.get("Key", "").partition("/")
+        by_ref.setdefault(ref, []).append(key)
+    shown: list[tuple[str, list[tuple[str, str]]]] = []
+    for ref, keys in by_ref.items():
+        problem = await _delete_batch(call, ref, [key for key in keys if key])
+        for key in keys:
+            shown.extend(_outcome(f"{ref}/{key}", problem, quiet=quiet))
+    return document("DeleteResult", shown)
+
+
+def check_target(view: View, call: S3Call, *, absent: bool) -> None:
+    """Refuse early what the write would refuse. Raises: S3Refused, StorageError."""
+    repository, branch, key = call.target.names
+    check_branch(branch)
+    get_repository(view.rows, repository)
+    try:
+        get_branch(view.rows, repository, branch)
+    except NotFound as error:
+        raise S3Refused("NoSuchBucket") from error
+    objects.check_upload(view, repository, branch, key, force=False, absent=absent)
+
+
+def copy_source(call: S3Call) -> tuple[str, str, str]:
+    """The (repository, ref, path) that `x-amz-copy-source` names. Raises: S3Refused."""
+    parts = unquote(call.headers["x-amz-copy-source"]).lstrip("/").split("/", 2)
+    if len(parts) != 3:
+        raise S3Refused("InvalidArgument", "Copy Source must be repository/ref/key.")
+    return parts[0], parts[1], parts[2]
+
+
+async def _delete_batch(call: S3Call, ref: str, keys: list[str]) -> StorageError | None:
+    try:
+        await call.write(objects.delete_objects, call.target.repository, ref, keys)
+    except StorageError as error:
+        return error
+    return None
+
+
+def _outcome(
+    key: str, problem: StorageError | None, *, quiet: bool
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    if problem is None:
+        return [] if quiet else [("Deleted", [("Key", key)])]
+    told = [("Key", key), ("Code", code_of(problem)), ("Message", f"{problem}")]
+    return [("Error", told)]
+
+
+def _span(call: S3Call, found: Entry) -> Span | None:
+    """The range asked for. A malformed one is ignored, as S3 and lakeFS do."""
+    header = call.headers.get("range")
+    if header is None:
+        return None
+    try:
+        return span_of(header, found.size)
+    except Refused as error:
+        if code_of(error) == "InvalidRange":
+            raise
+        return None
+
+
+def _headers(found: Entry) -> dict[str, str]:
+    shown = {name: value for name, value in found.metadata.items() if name.startswith(META_KEY)}
+    return {
+        **shown,
+        "Accept-Ranges": "bytes",
+        "Content-Type": found.content_type,
+        "ETag": f'"{found.etag}"',
+        "Last-Modified": formatdate(found.modified_s, usegmt=True),
+        "X-Content-Type-Options": "nosniff",
+    }

@@ -1,0 +1,120 @@
+"""Canonical JSON (RFC 8785) without non-integer numbers, and a parser that refuses the rest.
+
+Whatever is signed has exactly one byte form, so that no two programs can read one signature
+as two meanings. Sizes and depth are capped before the real parser sees a byte.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from security.errors import Untrusted
+
+MAX_BYTES = 4 * 2**20
+MAX_DEPTH = 32
+MAX_INTEGER = 2**53 - 1
+_MAX_DIGITS = len(str(MAX_INTEGER))
+
+# Strings are skipped whole so that brackets inside them do not count as nesting.
+_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+
+
+def encode(value: object) -> bytes:
+    """The one canonical UTF-8 form of `value`.
+
+    Raises: Untrusted for floats, integers past 2^53 - 1, lone surrogates and other types.
+    """
+    try:
+        text = json.dumps(_ordered(value, 0), ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Untrusted("a text holds half of a surrogate pair") from None
+
+
+def parse(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read one strict JSON object, in any spacing and key order.
+
+    Raises: Untrusted for anything that is not one object of unambiguous meaning.
+    """
+    refuse_oversized(data, max_bytes=max_bytes)
+    try:
+        value = json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_unique,
+            parse_int=_integer,
+            parse_float=_refuse_number,
+            parse_constant=_refuse_number,
+        )
+    except (ValueError, RecursionError) as error:
+        raise Untrusted("the document is not valid JSON in UTF-8") from error
+    if not isinstance(value, dict):
+        raise Untrusted("the document is not a JSON object")
+    return value
+
+
+def parse_canonical(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
+    """Read a signed payload, which must already be in canonical form.
+
+    Raises: Untrusted as `parse` does, or if the bytes are not the canonical ones.
+    """
+    value = parse(data, max_bytes=max_bytes)
+    if encode(value) != data:
+        raise Untrusted("the signed document is not in canonical form")
+    return value
+
+
+def refuse_oversized(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> None:
+    """Cap length and nesting before a parser sees the bytes.
+
+    Raises: Untrusted.
+    """
+    if len(data) > max_bytes:
+        raise Untrusted(f"the document is larger than {max_bytes} bytes")
+    depth = 0
+    for token in _STRUCTURE.finditer(data):
+        if token[0] in b"[{":
+            depth += 1
+        elif token[0] in b"]}":
+            depth -= 1
+        if depth > max_depth:
+            raise Untrusted(f"the document is nested deeper than {max_depth} levels")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Untrusted("the document names a key twice")
+    return found
+
+
+def _integer(digits: str) -> int:
+    # int() on a million digits is quadratic: measure before converting.
+    if len(digits.lstrip("-")) > _MAX_DIGITS or abs(int(digits)) > MAX_INTEGER:
+        raise Untrusted("the document holds a number past 2^53")
+    return int(digits)
+
+
+def _refuse_number(_text: str) -> NoReturn:
+    raise Untrusted("the document holds a number that is not whole")
+
+
+def _ordered(value: object, depth: int) -> object:
+    if depth > MAX_DEPTH:
+        raise Untrusted(f"the document is nested deeper than {MAX_DEPTH} levels")
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return _integer(str(value))
+    if isinstance(value, Mapping):
+        return {key: _ordered(value[key], depth + 1) for key in sorted(value, key=_utf16)}
+    if isinstance(value, list | tuple):
+        return [_ordered(item, depth + 1) for item in value]
+    raise Untrusted(f"a {type(value).__name__} cannot stand in a signed document")
+
+
+def _utf16(key: object) -> bytes:
+    # RFC 8785 sorts by UTF-16 code units, which differs from code points past U+FFFF.
+    if not isinstance(key, str):
+        raise Untrusted("a key of a signed document is not text")
+    return key.encode("utf-16-be")

@@ -1,0 +1,129 @@
+"""The Merkle tree of RFC 6962: roots, and proofs that an entry or a past is in it.
+
+Source: RFC 6962, section 2.1 (hashes, proofs); RFC 9162, section 2.1 (their verification).
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from security.errors import Untrusted
+
+
+def leaf_hash(line: bytes) -> bytes:
+    """The hash of one entry's canonical bytes."""
+    return hashlib.sha256(b"\0" + line).digest()
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """The tree hash over `leaves`."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    split = _split(len(leaves))
+    return _node(root(leaves[:split]), root(leaves[split:]))
+
+
+def inclusion_proof(index: int, leaves: Sequence[bytes]) -> list[bytes]:
+    """The hashes beside the way from leaf `index` up to the root."""
+    if len(leaves) == 1:
+        return []
+    split = _split(len(leaves))
+    if index < split:
+        return [*inclusion_proof(index, leaves[:split]), root(leaves[split:])]
+    return [*inclusion_proof(index - split, leaves[split:]), root(leaves[:split])]
+
+
+def consistency_proof(earlier: int, leaves: Sequence[bytes], *, whole: bool = True) -> list[bytes]:
+    """The hashes that show the first `earlier` leaves to be a prefix of `leaves`."""
+    if earlier == len(leaves):
+        return [] if whole else [root(leaves)]
+    split = _split(len(leaves))
+    if earlier <= split:
+        kept = consistency_proof(earlier, leaves[:split], whole=whole)
+        return [*kept, root(leaves[split:])]
+    kept = consistency_proof(earlier - split, leaves[split:], whole=False)
+    return [*kept, root(leaves[:split])]
+
+
+def verify_inclusion(
+    leaf: bytes, index: int, size: int, proof: Sequence[str], expected: str
+) -> None:
+    """Check that `leaf` stands at `index` in the log of `size` entries with that root.
+
+    Raises: Untrusted. Source: RFC 9162, section 2.1.3.2.
+    """
+    place, last, node = index, size - 1, leaf
+    if not 0 <= index < size:
+        raise Untrusted("the entry is not in the audit log")
+    for step in _hashes(proof):
+        if last == 0:
+            raise Untrusted("the inclusion proof is too long")
+        if place & 1 or place == last:
+            node = _node(step, node)
+            place, last = _climb(place, last)
+        else:
+            node = _node(node, step)
+        place, last = place >> 1, last >> 1
+    if last != 0 or node.hex() != expected:
+        raise Untrusted("the entry is not in the audit log")
+
+
+def verify_consistency(
+    earlier: int, earlier_root: str, size: int, later_root: str, proof: Sequence[str]
+) -> None:
+    """Check that the log of `size` entries begins with the log of `earlier` entries.
+
+    Raises: Untrusted. Source: RFC 9162, section 2.1.4.2.
+    """
+    if not 0 < earlier <= size:
+        raise Untrusted("the audit log was truncated")
+    if earlier == size:
+        if proof or earlier_root != later_root:
+            raise Untrusted("the audit log was forked")
+        return
+    steps = _hashes(proof)
+    if earlier & (earlier - 1) == 0:
+        steps.insert(0, bytes.fromhex(earlier_root))
+    if not steps or _replay(earlier - 1, size - 1, steps) != (earlier_root, later_root):
+        raise Untrusted("the audit log was forked")
+
+
+def _replay(place: int, last: int, steps: list[bytes]) -> tuple[str, str]:
+    """The two roots that a consistency proof leads to."""
+    while place & 1:
+        place, last = place >> 1, last >> 1
+    old = new = steps[0]
+    for step in steps[1:]:
+        if last == 0:
+            return "", ""
+        if place & 1 or place == last:
+            old, new = _node(step, old), _node(step, new)
+            place, last = _climb(place, last)
+        else:
+            new = _node(new, step)
+        place, last = place >> 1, last >> 1
+    return (old.hex(), new.hex()) if last == 0 else ("", "")
+
+
+def _climb(place: int, last: int) -> tuple[int, int]:
+    """Up through the levels at which the node is an only child."""
+    while place and not place & 1:
+        place, last = place >> 1, last >> 1
+    return place, last
+
+
+def _hashes(proof: Sequence[str]) -> list[bytes]:
+    try:
+        return [bytes.fromhex(step) for step in proof]
+    except ValueError:
+        raise Untrusted("the proof is malformed") from None
+
+
+def _node(left: bytes, right: bytes) -> bytes:
+    return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def _split(count: int) -> int:
+    """The largest power of two below `count`."""
+    return 1 << (count - 1).bit_length() - 1

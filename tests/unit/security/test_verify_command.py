@@ -1,0 +1,104 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+def run(*arguments: object, optimised: bool = False) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *(["-O"] if optimised else []), "-m", "security", "verify"]
+    given = [*command, *map(str, arguments)]
+    return subprocess.run(
+        given, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": "."}
+    )
+
+
+@pytest.fixture
+def copied(home: Any, released: SimpleNamespace, tmp_path: Path) -> SimpleNamespace:
+    """A release folder that carries its policy, and the root pinned beside it."""
+    for name in ("trust.dsse.json", "rules.dsse.json"):
+        shutil.copy(home.folder / name, released.folder / name)
+    shutil.copy(home.folder / "root.json", tmp_path / "root.json")
+    return SimpleNamespace(
+        folder=released.folder, root=tmp_path / "root.json", release=released.release
+    )
+
+
+def test_a_copied_folder_verifies_with_the_root_alone(copied: SimpleNamespace) -> None:
+    done = run(copied.folder, "--root", copied.root)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "1. files: exactly the files of a release"
+    assert lines[-1] == f"verified: delays version 1, release {copied.release.digest}"
+    assert len(lines) == 10
+
+
+def test_json_is_for_programs(home: Any, released: SimpleNamespace) -> None:
+    done = run(
+        released.folder, "--root", home.folder / "root.json", "--policy", home.folder, "--json"
+    )
+    assert json.loads(done.stdout) == {
+        "verified": True,
+        "model": "delays",
+        "version": 1,
+        "digest": released.release.digest,
+    }
+
+
+@pytest.mark.parametrize("optimised", [False, True])
+def test_a_tampered_folder_is_refused_also_without_assertions(
+    copied: SimpleNamespace, optimised: bool
+) -> None:
+    path = copied.folder / "payload" / "model.onnx.sealed"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    done = run(copied.folder, "--root", copied.root, optimised=optimised)
+    assert done.returncode == 1
+    assert "refused: model.onnx does not have the signed digest" in done.stderr
+    assert "verified" not in done.stdout
+
+
+def test_another_root_is_refused_with_a_hint(copied: SimpleNamespace, tmp_path: Path) -> None:
+    from security.keys import init_keys
+
+    init_keys(tmp_path / "other")
+    done = run(copied.folder, "--root", tmp_path / "other" / "root.json")
+    assert done.returncode == 1
+    assert "not signed by the pinned root" in done.stderr
+    assert "hint: check that the root file" in done.stderr
+
+
+def test_the_wrong_version_is_refused_and_wrong_usage_is_two(copied: SimpleNamespace) -> None:
+    assert run(copied.folder, "--root", copied.root, "--version", 2).returncode == 1
+    assert run(copied.folder).returncode == 2
+
+
+def test_verifying_needs_neither_model_libraries_nor_the_rest_of_the_house() -> None:
+    code = (
+        "import sys, security.__main__, security.keys, security.release, security.index,"
+        " security.audit\n"
+        "banned = {'onnx', 'onnxruntime', 'skops', 'sklearn', 'numpy', 'prefect', 'storage',"
+        " 'flows', 'blocks', 'pydantic', 'pickle'}\n"
+        "print(sorted(banned & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_in_security_relies_on_assert_or_names_pickle() -> None:
+    import ast
+
+    import security.canonical
+
+    for path in Path(security.canonical.__file__).parent.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.Assert), path
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+                assert not names & {"pickle", "marshal", "shelve", "joblib", "cloudpickle"}, path

@@ -1,0 +1,23 @@
+"""The options that commands have in common, each spelt once."""
+
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+PipelineName = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline", metavar="MODULE:NAME", help="The pipeline; by default the settings' own."
+    ),
+]
+AtRef = Annotated[
+    str, typer.Option("--on", metavar="REF", help="Branch, tag, commit or REF~N to read.")
+]
+OnBranch = Annotated[str, typer.Option("--on", metavar="BRANCH", help="Branch to change.")]
+Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="How many to show.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can answer.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the history for good.")]
+MayRunAgain = Annotated[
+    bool, typer.Option("--may-run-again", help="Let the undone batches land anew.")
+]

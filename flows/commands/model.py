@@ -1,0 +1,134 @@
+"""`headrace model`: the registered releases."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commandline import AsJson, PipelineName
+
+if TYPE_CHECKING:
+    from flows.serve.releases import Checked, Listed
+    from security.statement import ModelRelease
+
+app = typer.Typer(
+    name="model",
+    help="Registered releases: gates, data, signatures, and where each runs.",
+    no_args_is_help=True,
+)
+
+
+@app.command("list")
+def list_releases(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
+    """List the versions, newest first, and the environments that run them."""
+    from flows.lakes import open_pipeline
+    from flows.serve.releases import listed, policy_of
+    from flows.terminal import show_json, show_table, tell
+
+    opened = open_pipeline(pipeline)
+    pin = opened.releases()
+    policy = policy_of(opened.lake, pin, opened.settings.keys)
+    found = listed(opened.lake, pin, opened.pipeline.name, policy)
+    if as_json:
+        show_json([_document(one) for one in found])
+        return
+    if not found:
+        tell(f"{opened.pipeline.name} has no release yet.")
+        return
+    head = ("release", "registered (UTC)", "runs in", "data", "gates", "signed by", "reason")
+    show_table(head, [_row(one) for one in found])
+
+
+@app.command()
+def show(
+    release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a release, then show its card and everything that its statement binds."""
+    from flows.lakes import open_pipeline
+    from flows.serve.releases import check, policy_of, running
+    from flows.terminal import show_json
+    from storage.registry import ReleaseRef
+
+    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
+    pin = opened.releases()
+    policy = policy_of(opened.lake, pin, opened.settings.keys)
+    found = check(opened.lake, pin, ref, policy)
+    if found.refusal or found.verified is None:
+        raise found.refusal or RuntimeError(f"{ref} was neither verified nor refused")
+    runs = running(opened.lake, pin, policy)
+    places = [f"{n} (index {i.number})" for n, i in runs.items() if i.release.path == ref.path]
+    if as_json:
+        from security.record import to_json
+
+        statement = to_json(found.verified.release)
+        answer = {"digest": found.verified.digest, "signed_by": found.verified.key_id}
+        show_json({**answer, "runs_in": places, "card": found.card, "statement": statement})
+    else:
+        _show(found, found.verified.release, places)
+
+
+def _row(one: "Listed") -> tuple[object, ...]:
+    release, runs = one.release, ", ".join(f"{n} (index {i})" for n, i in one.runs_in.items())
+    if release is None:
+        return one.ref, None, runs or None, None, None, "NOBODY", one.problem
+    return (
+        one.ref,
+        release.created.rstrip("Z").replace("T", " "),
+        runs or None,
+        " ".join(f"{name}@{pin.commit[:12]}" for name, pin in release.build.data.items()),
+        _metrics(release),
+        one.key_id[:12],
+        release.reason,
+    )
+
+
+def _metrics(release: "ModelRelease") -> str:
+    """The first gates' values, shortened to four digits for a person's eye."""
+    return " ".join(f"{gate.metric}={float(gate.value):.4g}" for gate in release.gates[:3])
+
+
+def _document(one: "Listed") -> dict[str, object]:
+    release = one.release
+    return {
+        "release": str(one.ref),
+        "registered": release.created if release else None,
+        "reason": release.reason if release else None,
+        "gates": {gate.metric: gate.value for gate in release.gates} if release else None,
+        "data": {n: str(p.commit) for n, p in release.build.data.items()} if release else None,
+        "signed_by": one.key_id or None,
+        "problem": one.problem or None,
+        "runs_in": dict(one.runs_in),
+    }
+
+
+def _show(found: "Checked", release: "ModelRelease", places: list[str]) -> None:
+    from flows.terminal import say, show_table
+
+    build = release.build
+    key = found.verified.key_id if found.verified else ""
+    clean = "" if build.code_clean else ", with uncommitted changes"
+    facts = {
+        "release": f"{release.model}/{release.version}",
+        "digest": release.digest,
+        "runs in": ", ".join(places) or "no environment",
+        "registered": f"{release.created} by {release.created_by}: {release.reason}",
+        "signed by": f"{key} (releaser); {len(found.steps)} verification steps passed",
+        "replaces": release.parent,
+        "trained": f"{build.started} to {build.finished}, run {build.run_id[:12]}",
+        **{f"data {name}": f"{p.repository}@{p.commit}" for name, p in build.data.items()},
+        "code": f"{build.code_commit}{clean}",
+        "lock": build.lock_sha256,
+        "definition": build.definition_sha256,
+        "features": build.features_sha256,
+        "schema": build.schema_sha256,
+        "rules": release.policy_sha256,
+    }
+    for name, fact in facts.items():
+        say(f"{name:<14}{'-' if fact is None else fact}")
+    say()
+    files = [(f.name, f.size, f.sealed_size, f.sha256) for f in release.bundle.files]
+    show_table(("file", "bytes", "sealed", "SHA-256"), files, right="bytes sealed")
+    say()
+    for line in found.card.splitlines():
+        say(line)

@@ -1,0 +1,91 @@
+"""`headrace runs`: what every run was, from the metadata store."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.commandline import AsJson, AtRef, Limit, PipelineName
+
+if TYPE_CHECKING:
+    from storage.records import Record
+
+app = typer.Typer(name="runs", help="Every run that merged: input, rows, metrics, release.")
+
+# The measures of a training, then of a monitored window, that a person looks at first.
+_SHOWN_METRICS = 3
+
+
+@app.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context,
+    stage: Annotated[str, typer.Option(help="Only this stage's.")] = "",
+    on: AtRef = "main",
+    limit: Limit = 20,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs that merged, newest first."""
+    if context.invoked_subcommand:
+        return
+    from flows.lakes import open_pipeline
+    from flows.terminal import show_json, show_table
+    from storage import records
+
+    opened = open_pipeline(pipeline)
+    found = records.at(opened.lake, opened.pin(on), stage=stage)[:limit]
+    if as_json:
+        show_json(found)
+        return
+    head = ("stage", "run", "started (UTC)", "took s", "rows", "metrics", "release", "by", "state")
+    show_table(head, [_row(record) for record in found], right="took s")
+
+
+@app.command()
+def show(
+    run_id: Annotated[str, typer.Argument(help="The run's id, or how it begins.")],
+    on: AtRef = "main",
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run's whole record."""
+    from dataclasses import asdict
+
+    from flows.data.runs import find_one
+    from flows.lakes import open_pipeline
+    from flows.terminal import say, show_json
+
+    opened = open_pipeline(pipeline)
+    record = find_one(opened.lake, opened.pin(on), run_id)
+    if as_json:
+        show_json(record)
+        return
+    for name, value in asdict(record).items():
+        for line in _lines(name, value):
+            say(line)
+
+
+def _row(record: "Record") -> tuple[object, ...]:
+    from datetime import datetime
+
+    from flows.data.history import started_by
+
+    metrics = list(record.metrics.items())[:_SHOWN_METRICS]
+    return (
+        record.stage,
+        record.run_id[:12],
+        datetime.fromisoformat(record.started_at),
+        f"{record.duration_s:.1f}",
+        " ".join(f"{name}={count:,}" for name, count in record.counts.items()),
+        " ".join(f"{name}={value:.4g}" for name, value in metrics),
+        record.details.get("release"),
+        started_by(record),
+        "undone" if record.superseded else "",
+    )
+
+
+def _lines(name: str, value: object) -> list[str]:
+    """`name: value`, and a mapping's entries below its name."""
+    if isinstance(value, dict):
+        inside = [f"  {line}" for key, part in value.items() for line in _lines(str(key), part)]
+        return [f"{name}:", *inside] if inside else []
+    return [] if value is None or value == "" else [f"{name}: {value}"]

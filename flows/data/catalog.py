@@ -1,0 +1,100 @@
+"""The tables at a commit: how large each is, who wrote it last, what its contract says."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from flows.data.contracts import Column, columns, contract_of, row_keys, table_rules
+from flows.data.history import Entry, last_writers
+from flows.ingest import land
+from flows.pipeline import Pipeline
+from flows.tables import quarantine_table
+from storage import records, tables
+from storage.lake import Lake, Pin
+
+_COUNTS = ("delivered", "kept", "quarantined", "duplicates")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table at a commit; `writer` is the newest commit that wrote it."""
+
+    table: str
+    rows: int
+    size_bytes: int
+    files: int
+    version: int
+    writer: Entry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Rows delivered to a dataset, by what became of them, over the batches that stand."""
+
+    batches: int
+    delivered: int
+    kept: int
+    quarantined: int
+    duplicates: int
+    rules: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One table in full; `rules` are the contract's rules over several columns."""
+
+    table: Table
+    columns: tuple[Column, ...]
+    rules: Mapping[str, str]
+    quality: Quality | None
+    first: pl.DataFrame
+
+
+def tables_at(lake: Lake, pin: Pin) -> list[Table]:
+    """Every table, each followed by its quarantine."""
+    names = tables.names(lake, pin.repository, pin.commit)
+    writers = last_writers(lake, pin, names)
+    return [_table(lake, pin, name, writers) for name in in_order(names)]
+
+
+def describe(lake: Lake, pipeline: Pipeline, pin: Pin, table: str, *, rows: int) -> Description:
+    """Schema, size, quality and the first rows of a table. Raises NotFound."""
+    scan = tables.scan(lake, pin, table)
+    dataset = contract_of(pipeline, table)
+    key = row_keys(pipeline).get(table, ())
+    return Description(
+        _table(lake, pin, table, last_writers(lake, pin, [table])),
+        tuple(columns(scan.collect_schema(), dataset, key)),
+        table_rules(dataset) if dataset else {},
+        quality(lake, pin, table) if dataset else None,
+        scan.head(rows).collect(),
+    )
+
+
+def quality(lake: Lake, pin: Pin, dataset: str) -> Quality:
+    """The counts of every ingest run of the dataset that no rollback has undone."""
+    runs = [
+        record
+        for record in records.at(lake, pin, stage=land.STAGE)
+        if record.details["dataset"] == dataset and record.superseded is None
+    ]
+    sums = {name: sum(run.counts[name] for run in runs) for name in _COUNTS}
+    rules: Counter[str] = Counter()
+    for run in runs:
+        rules.update(run.details["rules"])
+    return Quality(len(runs), **sums, rules=dict(rules.most_common()))
+
+
+def in_order(names: list[str]) -> list[str]:
+    """By name, quarantine tables behind the table whose rows they hold."""
+    held = {quarantine_table(name): name for name in names}
+    return sorted(names, key=lambda name: (held.get(name, name), name in held))
+
+
+def _table(lake: Lake, pin: Pin, name: str, writers: Mapping[str, Entry]) -> Table:
+    found = tables.snapshot(lake, pin.repository, pin.commit, name)
+    return Table(
+        name, found.rows, found.size_bytes, len(found.files), found.version, writers.get(name)
+    )

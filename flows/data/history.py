@@ -1,0 +1,191 @@
+"""What happened to the data: the commits of a branch, read together with their runs' records."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+
+from flows.ingest import land
+from flows.tables import quarantine_table
+from storage import branches, records, rollback, tables
+from storage.errors import NotFound
+from storage.lake import Lake, Pin
+from storage.lakefs import Commit
+from storage.records import Record
+
+# How far back the search for one table's commits goes.
+_REACH = 100_000
+_SHORT = 12
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """What a commit did to a table's rows; None where no record says how many."""
+
+    table: str
+    added: int | None
+    removed: int | None = 0
+    changed: int | None = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One commit of a branch.
+
+    `stage` and `run_id` are empty for a commit that no run of Headrace made. `started_by` is
+    the flow run's name, the command, or else who committed. `superseded` says what became of
+    the run since, empty if it stands.
+    """
+
+    commit: str
+    at: datetime
+    stage: str
+    run_id: str
+    started_by: str
+    changes: tuple[RowChange, ...]
+    note: str
+    superseded: str
+
+
+def log(lake: Lake, head: Pin, *, table: str = "", limit: int) -> list[Entry]:
+    """First-parent commits up to `head`, newest first; with `table`, those that wrote it."""
+    commits = lake.fs.log(head.repository, head.commit, limit=_REACH if table else limit)
+    found = (c for c in commits if not table or table in written(lake, head.repository, c))
+    return [_entry(lake, head, commit) for commit in islice(found, limit)]
+
+
+def last_writers(lake: Lake, head: Pin, names: Collection[str]) -> dict[str, Entry]:
+    """Table name to the newest commit that wrote it."""
+    found: dict[str, Entry] = {}
+    for commit in lake.fs.log(head.repository, head.commit, limit=_REACH):
+        fresh = (written(lake, head.repository, commit) & set(names)) - found.keys()
+        if fresh:
+            found |= dict.fromkeys(fresh, _entry(lake, head, commit))
+        if len(found) == len(names):
+            break
+    return found
+
+
+def commit_at(lake: Lake, head: Pin, moment: datetime) -> Pin:
+    """The commit that `head`'s branch stood at, at a moment. Raises NotFound before the first."""
+    for commit in lake.fs.log(head.repository, head.commit, limit=_REACH):
+        if _time(commit) <= moment:
+            return Pin(head.repository, commit.id)
+    raise NotFound(
+        f"{head.repository} has no commit as old as {moment:%Y-%m-%d %H:%M:%S} UTC.",
+        remedy="`headrace data log` prints when each commit was made.",
+    )
+
+
+def written(lake: Lake, repository: str, commit: Commit) -> set[str]:
+    """Tables that the commit wrote: its run says so, or its paths do."""
+    if _is_run(commit):
+        return {name for name in commit.metadata.get("tables", "").split(",") if name}
+    if not commit.parents:
+        return set()
+    root = f"{tables.ROOT}/"
+    changes = lake.fs.diff(repository, commit.parents[0], commit.id, prefix=root)
+    logs = (change.path.partition("/_delta_log/") for change in changes)
+    return {folder[len(root) :] for folder, mark, _ in logs if mark}
+
+
+def row_changes(record: Record) -> tuple[RowChange, ...]:
+    """What the run's own counts say it did to the rows of each table."""
+    match record.stage:
+        case land.STAGE:
+            dataset = str(record.details["dataset"])
+            added = {dataset: "kept", quarantine_table(dataset): "quarantined"}
+            return tuple(
+                RowChange(table, record.counts[count])
+                for table, count in added.items()
+                if record.counts[count]
+            )
+        case branches.STAGE:
+            return tuple(_merged(record, table) for table in _counted(record, "added"))
+        case rollback.STAGE:
+            return tuple(_rolled_back(record, table) for table in _counted(record, "after"))
+        case _:
+            return tuple(RowChange(table, None, None, None) for table in sorted(record.tables))
+
+
+def note(record: Record) -> str:
+    """What a person wants to know of the run, in one line."""
+    details = record.details
+    match record.stage:
+        case land.STAGE:
+            return f"batch {details['batch']}"
+        case branches.STAGE:
+            return f"branch {details['branch']}"
+        case rollback.STAGE:
+            to = Pin.parse(record.inputs["to"]).commit[:_SHORT]
+            return f"to {to}, {len(details['supersedes'])} runs undone: {details['reason']}"
+        case _:
+            return str(details.get("outcome") or details.get("reason") or "")
+
+
+def fate(record: Record, now: Record | None) -> str:
+    """What became of a run, from its record as it was committed and as it stands now."""
+    if now is None:
+        return "not on this branch any more"
+    if now.attempt != record.attempt:
+        return "undone, and ran again since"
+    if now.superseded is None:
+        return ""
+    again = "may" if now.superseded.may_run_again else "may not"
+    return f"undone by {now.superseded.by[:_SHORT]}, {again} run again"
+
+
+def _entry(lake: Lake, head: Pin, commit: Commit) -> Entry:
+    record = _record(lake, head.repository, commit.id, commit) if _is_run(commit) else None
+    if record is None:
+        names = sorted(written(lake, head.repository, commit))
+        changes = tuple(RowChange(name, None, None, None) for name in names)
+        return Entry(
+            commit.id, _time(commit), "", "", commit.committer, changes, commit.message, ""
+        )
+    now = _record(lake, head.repository, head.commit, commit)
+    return Entry(
+        commit.id,
+        _time(commit),
+        record.stage,
+        record.run_id,
+        started_by(record) or commit.committer,
+        row_changes(record),
+        note(record),
+        fate(record, now),
+    )
+
+
+def started_by(record: Record) -> str:
+    """The flow run's name or the person's command; empty if the record names neither."""
+    said = record.orchestrator
+    return said.get("prefect_flow_run") or said.get("command") or ""
+
+
+def _record(lake: Lake, repository: str, ref: str, commit: Commit) -> Record | None:
+    labels = commit.metadata
+    return records.find(lake, repository, ref, stage=labels["stage"], run=labels["run_id"])
+
+
+def _is_run(commit: Commit) -> bool:
+    return {"stage", "run_id", "attempt"} <= commit.metadata.keys()
+
+
+def _counted(record: Record, kind: str) -> list[str]:
+    return sorted(n.removesuffix(f":{kind}") for n in record.counts if n.endswith(f":{kind}"))
+
+
+def _merged(record: Record, table: str) -> RowChange:
+    added, removed, changed = (
+        record.counts[f"{table}:{kind}"] for kind in ("added", "removed", "changed")
+    )
+    return RowChange(table, added, removed, changed)
+
+
+def _rolled_back(record: Record, table: str) -> RowChange:
+    grown = record.counts[f"{table}:after"] - record.counts[f"{table}:before"]
+    return RowChange(table, max(grown, 0), max(-grown, 0))
+
+
+def _time(commit: Commit) -> datetime:
+    return datetime.fromtimestamp(commit.created_at, UTC)

@@ -1,0 +1,126 @@
+"""Encode and fit: the same rows, seed and hyperparameters give the same model, bit for bit."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from flows.errors import EmptyWindow
+from flows.pipeline import Estimator, Param, Pipeline
+
+ENCODING_FORMAT = "headrace-encoding/v1"
+
+Floats32 = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Feature order, and for each categorical feature its categories; the code is the place.
+
+    Null and what was not seen when fitting become NaN, which the trees take as missing.
+    """
+
+    features: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]]
+
+    def matrix(self, frame: pl.DataFrame) -> Floats32:
+        """Shape (n, features). float32, because that is what the service computes with.
+
+        An estimator is never given anything else: many thresholds are data values, and a
+        double that was not rounded can fall on the other side of one.
+        """
+        columns = [self._codes(name) for name in self.features]
+        encoded: Floats32 = frame.select(columns).to_numpy().astype(np.float32, copy=False)
+        return encoded
+
+    def to_json(self) -> bytes:
+        """Canonical JSON, the sidecar that goes with the ONNX file."""
+        document = {
+            "format": ENCODING_FORMAT,
+            "features": list(self.features),
+            "categories": {name: list(known) for name, known in self.categories.items()},
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, document: bytes) -> "Encoding":
+        """The inverse of `to_json`, for an encoding that was verified before."""
+        found = json.loads(document)
+        categories = {name: tuple(known) for name, known in found["categories"].items()}
+        return cls(tuple(found["features"]), categories)
+
+    def _codes(self, name: str) -> pl.Expr:
+        column = pl.col(name)
+        if name in self.categories:
+            codes = {category: float(i) for i, category in enumerate(self.categories[name])}
+            column = column.replace_strict(codes, default=None, return_dtype=pl.Float64)
+        return column.cast(pl.Float32).fill_null(float("nan")).alias(name)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """An estimator and the encoding that it was fitted behind."""
+
+    estimator: Estimator
+    encoding: Encoding
+    hyperparameters: Mapping[str, Param]
+    seed: int
+
+    def predict(self, frame: pl.DataFrame) -> Floats:
+        """Probability of the positive class, shape (n,)."""
+        with threadpool_limits(limits=1):
+            scores: Floats = self.estimator.predict_proba(self.encoding.matrix(frame))[:, 1]
+        return scores
+
+
+def learn_encoding(
+    train: pl.DataFrame, features: Sequence[str], categorical: Sequence[str]
+) -> Encoding:
+    """Categories in alphabetical order, so that row order cannot matter."""
+    categories = {name: tuple(train[name].drop_nulls().unique().sort()) for name in categorical}
+    return Encoding(tuple(features), categories)
+
+
+def fit(
+    pipeline: Pipeline,
+    train: pl.DataFrame,
+    *,
+    hyperparameters: Mapping[str, Param] | None = None,
+    seed: int = 0,
+) -> Fitted:
+    """Fit on a `training_frame`; `hyperparameters` override the pipeline's one by one.
+
+    One thread: with more, OpenMP adds up gradients in no fixed order and the model could
+    not be reproduced.
+    Raises: EmptyWindow if there is no row.
+    """
+    if train.is_empty():
+        raise EmptyWindow(f"nothing to fit {pipeline.name} on")
+    parameters = {**pipeline.hyperparameters, **(hyperparameters or {})}
+    encoding = learn_encoding(train, pipeline.features, pipeline.categorical)
+    estimator = pipeline.estimator({**parameters, "random_state": seed})
+    with threadpool_limits(limits=1):
+        estimator.fit(encoding.matrix(train), train["label"].to_numpy())
+    _floor_thresholds(estimator)
+    return Fitted(estimator, encoding, parameters, seed)
+
+
+def _floor_thresholds(estimator: Any) -> None:
+    """Make trees split at float32 numbers, so that ONNX cannot decide otherwise.
+
+    scikit-learn splits at `x <= t` with t in double precision, ONNX with t rounded to
+    float32, and rounding up sends x = t the other way. For every float32 x the largest
+    float32 not above t decides exactly as t does.
+    """
+    for trees in getattr(estimator, "_predictors", ()):
+        for tree in trees:
+            exact = tree.nodes["num_threshold"]
+            nearest = exact.astype(np.float32)
+            below = np.nextafter(nearest, np.float32(-np.inf))
+            tree.nodes["num_threshold"] = np.where(nearest > exact, below, nearest)

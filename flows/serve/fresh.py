@@ -1,0 +1,84 @@
+"""Freshness: the timestamp role says again and again which index is the newest."""
+
+from datetime import UTC, datetime, timedelta
+
+from flows.pipeline import Pipeline
+from flows.trust import Trusted
+from security.errors import Untrusted
+from security.floor import Floor
+from security.index import VerifiedIndex, sign_timestamp, verify_index
+from security.keys import load_signer
+from storage import records, registry
+from storage.lake import Lake, Pin
+from storage.runs import Provenance, Run, commit_once
+
+LIFETIME = timedelta(days=7)
+RENEW_BEFORE = timedelta(days=4)
+STAGE = "timestamp"
+
+
+def refresh_timestamp(
+    lake: Lake,
+    pipeline: Pipeline,
+    *,
+    environment: str,
+    trusted: Trusted,
+    by: Provenance | None = None,
+) -> bool:
+    """Sign a new timestamp for the newest index if the standing one runs out soon.
+
+    True if one was signed; False also where the timestamp key is kept elsewhere.
+    Raises: Untrusted if the newest index does not verify.
+    """
+    if not (trusted.keys / "timestamp").is_dir():
+        return False
+    pin = registry.head(lake, pipeline.name)
+    current, now = trusted.newest_index(lake, pin, environment), datetime.now(UTC)
+    if (
+        current is None
+        or _valid_until(lake, pin, trusted, environment, current) > now + RENEW_BEFORE
+    ):
+        return False
+    envelope = sign_timestamp(
+        current,
+        created=now,
+        expires=now + LIFETIME,
+        signer=load_signer(trusted.keys, "timestamp"),
+    )
+    path = f"environments/{environment}/index/{current.index.number}.timestamp.json"
+
+    def body(run: Run) -> None:
+        run.replace(path, envelope)
+        run.details.update(environment=environment, index=current.index.number)
+
+    outcome = commit_once(
+        lake,
+        pipeline.releases,
+        stage=STAGE,
+        run_id=records.run_id(STAGE, environment, current.digest, f"{now:%Y-%m-%dT%H}"),
+        body=body,
+        by=by,
+    )
+    return not outcome.already
+
+
+def _valid_until(
+    lake: Lake, pin: Pin, trusted: Trusted, environment: str, current: VerifiedIndex
+) -> datetime:
+    """When the standing timestamp ends; the beginning of time if there is none that holds."""
+    number, never = current.index.number, datetime.min.replace(tzinfo=UTC)
+    stamp = trusted.timestamp(lake, pin, environment, number)
+    if stamp is None:
+        return never
+    try:
+        found = verify_index(
+            registry.index(lake, pin, environment, number),
+            environment=environment,
+            policy=trusted.policy,
+            floor=Floor(environment),
+            now=datetime.now(UTC),
+            timestamp=stamp,
+        )
+    except Untrusted:
+        return never
+    return found.fresh_until or never

@@ -1,0 +1,232 @@
+"""Gates: what a candidate must prove before anybody may sign it.
+
+Metrics, all on the holdout unless said otherwise:
+  roc_auc, log_loss, brier    as in scikit-learn
+  calibration_error           mean |predicted - observed| over ten bins of equal size
+  <any of these> by group     the widest gap between two groups of a categorical feature
+  base_rate_gap               distance of the training set's share of positives from usual
+  single_feature_roc_auc      the best that one feature alone can do: near 1 it is the label
+  log_loss_excess             over the champion on the same rows; below 0 is better
+  onnx_max_abs_diff, model_bytes, row_latency_us    of the export
+
+A value is rounded to a decimal string once and judged as that string, so that whoever
+verifies the evidence comes to the same result.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from flows.errors import GateFailed
+from flows.learn.dataset import Split
+from flows.learn.fit import Fitted, Floats, Floats32
+from flows.pipeline import Gate, Pipeline
+from flows.train.export import MODEL, Exported
+
+# The candidate may not be worse than what serves now, on rows that neither has seen.
+CHAMPION = Gate("log_loss_excess", "<=", "0")
+
+_BINS = 10
+_GROUP_ROWS = 200
+_LEAKAGE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One gate's outcome; `value` and `threshold` are decimal strings, `detail` says of what."""
+
+    metric: str
+    group_by: str
+    comparator: str
+    threshold: str
+    value: str
+    passed: bool
+    detail: str = ""
+
+    def __str__(self) -> str:
+        name = f"{self.metric} gap by {self.group_by}" if self.group_by else self.metric
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{name} {self.value}, must be {self.comparator} {self.threshold}{detail}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric's value, and what a person needs to know to act on it."""
+
+    value: float
+    detail: str = ""
+
+
+def judge(
+    pipeline: Pipeline,
+    candidate: Fitted,
+    split: Split,
+    exported: Exported,
+    *,
+    champion_scores: Floats | None = None,
+) -> tuple[Evidence, ...]:
+    """Every gate of the pipeline, and the champion's if there is one, in that order.
+
+    `champion_scores` are the champion's probabilities for the rows of `split.holdout`.
+    A metric that cannot be computed fails its gate.
+    """
+    label = split.holdout["label"].to_numpy()
+    scores = candidate.predict(split.holdout)
+    measured = {
+        **measure(label, scores),
+        **_measure_export(exported),
+        "base_rate_gap": _base_rate_gap(pipeline, split.train),
+        "single_feature_roc_auc": best_single_feature(candidate, split),
+    }
+    evidence = [
+        weigh(
+            gate, _gap(gate, split.holdout, scores) if gate.group_by else measured.get(gate.metric)
+        )
+        for gate in pipeline.gates
+    ]
+    if champion_scores is not None:
+        evidence.append(weigh(CHAMPION, _excess(label, scores, champion_scores)))
+    return tuple(evidence)
+
+
+def require_passed(evidence: Iterable[Evidence]) -> None:
+    """Let a candidate through only if every gate passed.
+
+    Raises: GateFailed, naming each gate that did not.
+    """
+    if failed := [str(e) for e in evidence if not e.passed]:
+        raise GateFailed(
+            f"{len(failed)} gate(s) failed: {'; '.join(failed)}",
+            remedy="the champion stays; look at the data of the training window first",
+        )
+
+
+def weigh(gate: Gate, measured: Measured | None) -> Evidence:
+    """A gate against a measurement; what was not measured does not pass."""
+    found = measured or Measured(float("nan"), "not measured")
+    value = decimal(found.value)
+    return Evidence(
+        metric=gate.metric,
+        group_by=gate.group_by,
+        comparator=gate.comparator,
+        threshold=gate.threshold,
+        value=value,
+        passed=gate.passes(value),
+        detail=found.detail,
+    )
+
+
+def decimal(value: float) -> str:
+    """Nine places at most, no exponent: `0.746`, `268111`, `NaN`."""
+    if not np.isfinite(value):
+        return "NaN"
+    text = f"{value:.9f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
+
+
+def measure(label: Floats, scores: Floats) -> dict[str, Measured]:
+    """The metrics of probabilities against labels of 0 and 1; NaN where undefined."""
+    return {name: Measured(metric(label, scores)) for name, metric in _METRICS.items()}
+
+
+def calibration_error(label: Floats, scores: Floats) -> float:
+    """Expected calibration error over bins of equally many rows.
+
+    Source: Naeini, Cooper, Hauskrecht, AAAI 2015; equal-mass bins instead of equal-width.
+    """
+    order = np.argsort(scores, kind="stable")
+    bins = np.array_split(order, min(_BINS, len(order)))
+    gaps = [len(b) * abs(scores[b].mean() - label[b].mean()) for b in bins]
+    return float(sum(gaps) / len(order))
+
+
+def best_single_feature(candidate: Fitted, split: Split) -> Measured:
+    """The feature that predicts best on its own, by a small tree over its values and gaps.
+
+    A tree finds a label that is hidden in a feature's nulls, or anywhere in its range.
+    """
+    encode = candidate.encoding.matrix
+    step = max(1, split.train.height // _LEAKAGE_ROWS)
+    sample = split.train.gather_every(step)
+    x, y = encode(sample), sample["label"].to_numpy()
+    later, truth = encode(split.holdout), split.holdout["label"].to_numpy()
+    scores = {
+        name: _auc_alone(x[:, [i]], y, later[:, [i]], truth)
+        for i, name in enumerate(candidate.encoding.features)
+    }
+    best = max(scores, key=scores.__getitem__)
+    return Measured(scores[best], best)
+
+
+def _auc_alone(x: Floats32, y: Floats, later: Floats32, truth: Floats) -> float:
+    from sklearn.tree import DecisionTreeClassifier
+
+    tree = DecisionTreeClassifier(max_leaf_nodes=32, min_samples_leaf=20, random_state=0)
+    tree.fit(x, y)
+    auc = _roc_auc(truth, tree.predict_proba(later)[:, 1])
+    return max(auc, 1.0 - auc)
+
+
+def _base_rate_gap(pipeline: Pipeline, train: pl.DataFrame) -> Measured:
+    share = float(train["label"].to_numpy().mean())
+    return Measured(abs(share - pipeline.base_rate), f"{share:.3f} of the training rows")
+
+
+def _measure_export(exported: Exported) -> dict[str, Measured]:
+    rows = f"over {exported.rows_compared} rows"
+    return {
+        "onnx_max_abs_diff": Measured(exported.onnx_max_abs_diff, rows),
+        "model_bytes": Measured(exported.sizes[MODEL]),
+        "row_latency_us": Measured(exported.row_latency_us),
+    }
+
+
+def _excess(label: Floats, scores: Floats, champion: Floats) -> Measured:
+    ours, theirs = _log_loss(label, scores), _log_loss(label, champion)
+    return Measured(ours - theirs, f"{ours:.5f} against {theirs:.5f}")
+
+
+def _gap(gate: Gate, holdout: pl.DataFrame, scores: Floats) -> Measured:
+    """Widest gap between groups that have enough rows to be compared."""
+    metric = _METRICS.get(gate.metric)
+    if metric is None:
+        return Measured(float("nan"), "not a metric that groups can be compared by")
+    scored = holdout.select(gate.group_by, "label").with_columns(pl.Series("score", scores))
+    by_group = {
+        str(name): metric(rows["label"].to_numpy(), rows["score"].to_numpy())
+        for (name,), rows in scored.group_by(gate.group_by, maintain_order=True)
+        if rows.height >= _GROUP_ROWS and rows["label"].n_unique() == 2
+    }
+    if len(by_group) < 2:
+        return Measured(float("nan"), f"fewer than two groups of {_GROUP_ROWS} rows")
+    low, high = min(by_group, key=by_group.__getitem__), max(by_group, key=by_group.__getitem__)
+    detail = f"{low} {by_group[low]:.3f}, {high} {by_group[high]:.3f}"
+    return Measured(by_group[high] - by_group[low], detail)
+
+
+def _roc_auc(label: Floats, scores: Floats) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(label, scores)) if len(np.unique(label)) == 2 else float("nan")
+
+
+def _log_loss(label: Floats, scores: Floats) -> float:
+    from sklearn.metrics import log_loss
+
+    return float(log_loss(label, scores, labels=[0, 1]))
+
+
+def _brier(label: Floats, scores: Floats) -> float:
+    from sklearn.metrics import brier_score_loss
+
+    return float(brier_score_loss(label, scores))
+
+
+_METRICS: Mapping[str, Callable[[Floats, Floats], float]] = {
+    "roc_auc": _roc_auc,
+    "log_loss": _log_loss,
+    "brier": _brier,
+    "calibration_error": calibration_error,
+}

@@ -1,0 +1,66 @@
+"""The trust policy and the index floors that this installation goes by."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows.errors import Misconfigured
+from security.errors import Untrusted
+from security.floor import Floor
+from security.index import VerifiedIndex, verify_index
+from security.policy import TrustPolicy, load_root
+from storage import registry
+from storage.errors import NotFound
+from storage.lake import Lake, Pin
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """The policy under the pinned root in the keys folder, and where floors are kept."""
+
+    policy: TrustPolicy
+    keys: Path
+    floors: Path
+
+    @classmethod
+    def load(cls, keys: Path) -> "Trusted":
+        """Raises: Misconfigured before `headrace keys init`, Untrusted for a forged policy."""
+        root = keys / "root.json"
+        if not root.is_file():
+            raise Misconfigured(
+                f"There are no keys in {keys}.", remedy="Make them with `headrace keys init`."
+            )
+        return cls(TrustPolicy.load(keys, root=load_root(root)), keys, keys.parent / "floors")
+
+    def newest_index(self, lake: Lake, pin: Pin, environment: str) -> VerifiedIndex | None:
+        """What the environment should run, verified and never older than seen before.
+
+        None before the first release. Raises: Untrusted.
+        """
+        numbers = registry.index_numbers(lake, pin, environment)
+        if not numbers:
+            return None
+        found = self.verified(registry.index(lake, pin, environment, numbers[-1]), environment)
+        if found.index.number != numbers[-1]:
+            raise Untrusted(f"index file {numbers[-1]} holds index {found.index.number}")
+        return found
+
+    def verified(self, envelope: bytes, environment: str) -> VerifiedIndex:
+        """The index in the envelope; raises the floor. Raises: Untrusted."""
+        path = self.floors / f"{environment}.json"
+        floor, now = Floor.load(path, environment=environment), datetime.now(UTC)
+        found = verify_index(
+            envelope, environment=environment, policy=self.policy, floor=floor, now=now
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raised = floor.raised(self.policy, number=found.index.number, digest=found.digest, now=now)
+        raised.save(path)
+        return found
+
+    def timestamp(self, lake: Lake, pin: Pin, environment: str, number: int) -> bytes | None:
+        """The newest timestamp statement of an index, if it has one."""
+        path = f"environments/{environment}/index/{number}.timestamp.json"
+        try:
+            return lake.fs.get(pin.repository, pin.commit, path)
+        except NotFound:
+            return None

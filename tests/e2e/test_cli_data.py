@@ -1,0 +1,400 @@
+"""`headrace data` and `headrace runs` against a lake, the way a person uses them."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner, Result
+
+from examples.flights.pipeline import pipeline as flights
+from flows.cli import assemble
+from flows.errors import Misconfigured
+from flows.ingest.land import Landed, land, waiting
+from flows.pipeline import Pipeline
+from storage import tables
+from storage.errors import Conflict, NotFound, Refused
+from storage.lake import Lake
+from storage.landing import deliver, take_stock
+
+
+def planes(*tails: str, seats: float = 150.0) -> pl.DataFrame:
+    return pl.DataFrame(
+        {"tailnum": tails, "year_built": 1999.0, "seats": seats, "engines": 2.0},
+        schema=dict.fromkeys(["year_built", "seats", "engines"], pl.Float64)
+        | {"tailnum": pl.String},
+        strict=True,
+    ).select("tailnum", "year_built", "seats", "engines")
+
+
+@dataclass(frozen=True)
+class Project:
+    lake: Lake
+    pipeline: Pipeline
+    environment: dict[str, str]
+    folder: Path
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(assemble(), arguments, env=self.environment)
+
+    def read(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    def land(self, batch: str, frame: pl.DataFrame | bytes, *, on: str = "main") -> Landed:
+        data = frame if isinstance(frame, bytes) else parquet(frame)
+        deliver(self.lake, self.pipeline.repository, "planes", batch, {"part-0.parquet": data})
+        stock = take_stock(self.lake, self.pipeline.repository)
+        found = waiting(self.lake, self.pipeline, stock, on=on)
+        (one,) = (one for one in found if one.id == batch)
+        return land(self.lake, self.pipeline, one, on=on)
+
+    def rows(self, ref: str = "main") -> set[str]:
+        pin = self.lake.pin(self.pipeline.repository, ref)
+        return set(tables.scan(self.lake, pin, "planes").collect()["tailnum"])
+
+
+def parquet(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def project(lake: Lake, tmp_path: Path) -> Project:
+    name = f"t-{uuid.uuid4().hex[:12]}"
+    module = name.replace("-", "_")
+    (tmp_path / "prefect.yaml").touch()
+    (tmp_path / f"{module}.py").write_text(
+        "from dataclasses import replace\n"
+        "from examples.flights.pipeline import pipeline as flights\n"
+        f"pipeline = replace(flights, name={name!r})\n"
+    )
+    lake.create_pipeline(name)
+    environment = {
+        "HEADRACE_ROOT": str(tmp_path),
+        "HEADRACE_PIPELINE": f"{module}:pipeline",
+        "LAKEFS_ENDPOINT": lake.access.endpoint,
+        "LAKEFS_ACCESS_KEY_ID": lake.access.access_key_id,
+        "LAKEFS_SECRET_ACCESS_KEY": lake.access.secret_access_key,
+    }
+    return Project(lake, replace(flights, name=name), environment, tmp_path)
+
+
+def test_ls_shows_rows_and_who_wrote_a_table_with_its_quarantine_below(project: Project) -> None:
+    bad = planes("N9", seats=0.0)
+    project.land("2013-01", pl.concat([planes(*(f"N{i:02}" for i in range(30))), bad]))
+    landed = project.read("data", "batches")["batches"][0]
+    found = project.read("data", "ls")["tables"]
+    assert [(one["table"], one["rows"]) for one in found] == [
+        ("planes", 30),
+        ("quarantine/planes", 1),
+    ]
+    assert {one["writer"]["stage"] for one in found} == {"ingest"}
+    assert {one["writer"]["run_id"] for one in found} == {landed["run_id"]}
+    lines = project.run("data", "ls").stdout.splitlines()
+    assert lines[1].startswith("planes ")
+    assert lines[2].startswith("  quarantine/planes ")
+
+
+def test_show_joins_the_contract_and_the_counts_of_all_batches(project: Project) -> None:
+    project.land("a", pl.concat([planes(*(f"N{i:02}" for i in range(30))), planes("N9", seats=0)]))
+    project.land("b", planes("N00", "N50"))
+    found = project.read("data", "show", "planes", "--rows", "2")
+    by_name = {one["name"]: one for one in found["columns"]}
+    assert by_name["tailnum"]["key"]
+    assert by_name["seats"]["rules"] == [">= 1.0", "<= 900.0"]
+    assert by_name["year_built"]["nullable"]
+    assert found["quality"] == {
+        "batches": 2,
+        "delivered": 33,
+        "kept": 31,
+        "quarantined": 1,
+        "duplicates": 1,
+        "rules": {"seats|min": 1},
+    }
+    assert len(found["first"]) == 2
+    assert "31 kept + 1 quarantined + 1 duplicates" in project.run("data", "show", "planes").stdout
+
+
+def test_batches_tell_waiting_merged_and_refused_apart(project: Project) -> None:
+    project.land("good", planes("N1"))
+    project.land("torn", parquet(planes("N2"))[:-20])
+    content = {"part-0.parquet": parquet(planes("N3"))}
+    deliver(project.lake, project.pipeline.repository, "planes", "fresh", content)
+    found = {one["id"]: one for one in project.read("data", "batches")["batches"]}
+    assert {name: one["state"] for name, one in found.items()} == {
+        "good": "merged",
+        "torn": "refused",
+        "fresh": "waiting",
+    }
+    assert found["torn"]["rule"] == "readable"
+    assert "readable: part-0.parquet" in project.run("data", "batches").stdout
+
+
+def test_the_same_files_under_another_id_point_to_the_batch_that_was_merged(
+    project: Project,
+) -> None:
+    project.land("first", planes("N1"))
+    content = {"part-0.parquet": parquet(planes("N1"))}
+    deliver(project.lake, project.pipeline.repository, "planes", "again", content)
+    found = {one["id"]: one for one in project.read("data", "batches")["batches"]}
+    assert (found["again"]["state"], found["again"]["same_as"]) == ("merged", "first")
+
+
+def test_log_counts_rows_and_marks_what_a_rollback_undid(project: Project) -> None:
+    good = project.land("a", planes("N1", "N2")).commit
+    project.land("b", planes("N3"))
+    done = project.run(
+        "data", "rollback", "planes", "--to", good, "--reason", "a bad feed", "--yes"
+    )
+    assert done.exit_code == 0, done.output
+    newest, second, first, *_ = project.read("data", "log", "planes")
+    assert [newest["stage"], second["stage"], first["stage"]] == ["rollback", "ingest", "ingest"]
+    assert newest["changes"] == [{"table": "planes", "added": 0, "removed": 1, "changed": 0}]
+    assert newest["note"] == f"to {good[:12]}, 1 runs undone: a bad feed"
+    assert newest["started_by"] == "headrace data rollback"
+    assert second["superseded"] == f"undone by {newest['run_id'][:12]}, may not run again"
+    assert (first["changes"][0]["added"], first["superseded"]) == (2, "")
+
+
+def test_log_of_one_table_passes_over_the_others_and_shows_plain_commits(project: Project) -> None:
+    project.land("a", planes("N1"))
+    repository, lake = project.pipeline.repository, project.lake
+    lake.fs.create_branch(repository, "mine", source="main")
+    tables.append(lake, repository, "mine", "scratch", pl.DataFrame({"x": [1]}))
+    lake.fs.commit(repository, "mine", message="by hand", metadata={})
+    (entry,) = project.read("data", "log", "scratch", "--on", "mine")
+    assert (entry["stage"], entry["note"]) == ("", "by hand")
+    assert entry["changes"][0] == {
+        "table": "scratch",
+        "added": None,
+        "removed": None,
+        "changed": None,
+    }
+    assert [e["stage"] for e in project.read("data", "log", "planes", "--on", "mine")] == ["ingest"]
+
+
+def test_rollback_shows_its_plan_and_repeated_is_one_rollback(project: Project) -> None:
+    good = project.land("a", planes("N1", "N2")).commit
+    project.land("b", planes("N3"))
+    command = ("data", "rollback", "--all", "--to", good, "--reason", "why", "--yes")
+    done = project.run(*command)
+    assert "planes: 3 rows now, 2 then" in done.stderr
+    assert "undoes ingest" in done.stderr
+    assert project.rows() == {"N1", "N2"}
+    head = project.lake.pin(project.pipeline.repository)
+    again = project.read(*command)
+    assert again["already"]
+    assert again["tables"] == {"planes": {"version": 2, "rows": 2}}
+    assert len(again["supersedes"]) == 1
+    assert project.lake.pin(project.pipeline.repository) == head
+
+
+def test_rollback_without_a_terminal_needs_yes_and_changes_nothing(project: Project) -> None:
+    good = project.land("a", planes("N1")).commit
+    project.land("b", planes("N2"))
+    done = project.run("data", "rollback", "planes", "--to", good, "--reason", "why")
+    assert isinstance(done.exception, Misconfigured)
+    assert "--yes" in done.exception.remedy
+    assert project.rows() == {"N1", "N2"}
+
+
+def test_rollback_takes_the_quarantine_along_and_lets_batches_run_again(project: Project) -> None:
+    many = planes(*(f"N{i:02}" for i in range(30)))
+    good = project.land("a", pl.concat([many, planes("N90", seats=0)])).commit
+    more = planes(*(f"M{i:02}" for i in range(30)))
+    project.land("b", pl.concat([more, planes("M90", seats=0)]))
+    command = ("data", "rollback", "planes", "--to", good, "--reason", "why", "--yes")
+    found = project.read(*command, "--may-run-again")
+    assert {n: t["rows"] for n, t in found["tables"].items()} == {
+        "planes": 30,
+        "quarantine/planes": 1,
+    }
+    stock = take_stock(project.lake, project.pipeline.repository)
+    (one,) = waiting(project.lake, project.pipeline, stock)
+    assert land(project.lake, project.pipeline, one).kept == 30
+    states = {b["id"]: b["state"] for b in project.read("data", "batches")["batches"]}
+    assert states == {"a": "merged", "b": "merged"}
+    fates = [e["superseded"] for e in project.read("data", "log", "planes")]
+    assert fates == ["", "", "undone, and ran again since", ""]
+
+
+def test_rollback_to_a_moment_finds_the_commit_that_stood_then(project: Project) -> None:
+    good = project.land("a", planes("N1")).commit
+    at = project.lake.fs.resolve(project.pipeline.repository, good).created_at
+    # lakeFS tells time in seconds.
+    while project.land(f"b{at}-{uuid.uuid4().hex}", planes(uuid.uuid4().hex[:6])):
+        newest = project.lake.fs.resolve(project.pipeline.repository, "main").created_at
+        if newest > at:
+            break
+    moment = pl.from_epoch(pl.Series([at])).item().isoformat()
+    found = project.read("data", "rollback", "planes", "--at", moment, "--reason", "why", "--yes")
+    stood = [e for e in project.read("data", "log") if e["commit"] == found["to"]]
+    assert len(stood) == 1
+    assert project.lake.fs.resolve(project.pipeline.repository, found["to"]).created_at == at
+
+
+def test_rollback_to_before_the_table_names_a_later_commit(project: Project) -> None:
+    before = project.lake.pin(project.pipeline.repository).commit
+    project.land("a", planes("N1"))
+    done = project.run("data", "rollback", "planes", "--to", before, "--reason", "why", "--yes")
+    assert isinstance(done.exception, NotFound)
+    assert "data log planes" in done.exception.remedy
+
+
+def test_diff_lists_keys_by_kind(project: Project) -> None:
+    project.land("a", planes("N1", "N2", "N3"))
+    repository, lake = project.pipeline.repository, project.lake
+    assert project.run("data", "branch", "fix").exit_code == 0
+    table = tables.open_table(lake, repository, "fix", "planes")
+    table.update(predicate="tailnum = 'N1'", updates={"seats": "200.0"})
+    table.delete("tailnum = 'N2'")
+    lake.fs.commit(repository, "fix", message="an edit", metadata={})
+    project.land("b", planes("N4", "N5"), on="fix")
+    (found,) = project.read("data", "diff", "main", "fix")["tables"]
+    assert (found["rows_before"], found["rows_after"]) == (3, 4)
+    kinds = {kind: found[kind] for kind in ("added", "changed", "removed")}
+    assert kinds == {
+        "added": {"count": 2, "sample": [["N4"], ["N5"]]},
+        "changed": {"count": 1, "sample": [["N1"]]},
+        "removed": {"count": 1, "sample": [["N2"]]},
+    }
+    shown = project.run("data", "diff", "main", "fix", "planes").stdout
+    assert "planes added, by tailnum: N4; N5" in shown
+    assert project.run("data", "diff", "main", "main").stdout == "No table differs.\n"
+
+
+def test_diff_of_a_table_without_a_contract_needs_a_key(project: Project) -> None:
+    repository, lake = project.pipeline.repository, project.lake
+    lake.fs.create_branch(repository, "mine", source="main")
+    tables.append(lake, repository, "mine", "scratch", pl.DataFrame({"x": [1], "y": [2]}))
+    lake.fs.commit(repository, "mine", message="by hand", metadata={})
+    (blind,) = project.read("data", "diff", "main", "mine")["tables"]
+    assert (blind["rows_before"], blind["rows_after"], blind["added"]) == (None, 1, None)
+    (found,) = project.read("data", "diff", "main", "mine", "scratch", "--key", "x")["tables"]
+    assert found["added"] == {"count": 1, "sample": [[1]]}
+
+
+def test_diff_of_quarantined_rows_knows_their_key(project: Project) -> None:
+    many = planes(*(f"N{i:02}" for i in range(40)))
+    project.land("a", pl.concat([many, planes("M1", seats=0)]))
+    others = planes(*(f"P{i:02}" for i in range(40)))
+    project.land("b", pl.concat([others, planes("M1", seats=0)]))
+    (found,) = project.read("data", "diff", "main~1", "main", "quarantine/planes")["tables"]
+    assert found["added"] == {"count": 1, "sample": [["M1", "b", "seats|min"]]}
+
+
+def test_a_branch_is_made_merged_by_key_and_deleted(project: Project) -> None:
+    project.land("a", planes("N1"))
+    assert project.run("data", "branch", "try", "--from", "main").exit_code == 0
+    project.land("b", planes("N2"), on="try")
+    project.land("c", planes("N3"))
+    done = project.read("data", "merge", "try")
+    assert done["tables"] == [{"table": "planes", "added": 1, "removed": 0, "changed": 0}]
+    assert project.rows() == {"N1", "N2", "N3"}
+    assert project.read("data", "merge", "try")["already"]
+    assert project.read("data", "log")[0]["note"] == "branch try"
+    assert project.run("data", "branch", "try", "--delete").exit_code == 0
+    assert {b["name"] for b in project.read("data", "branch")} == {"main", "landing"}
+
+
+@pytest.mark.parametrize("name", ["main", "landing", "run-ingest-1"])
+def test_branches_of_the_stages_are_never_deleted(project: Project, name: str) -> None:
+    done = project.run("data", "branch", name, "--delete")
+    assert isinstance(done.exception, Refused)
+    assert {"main", "landing"} <= project.lake.fs.branches(project.pipeline.repository).keys()
+
+
+def test_branches_of_runs_are_not_listed(project: Project) -> None:
+    project.lake.fs.create_branch(project.pipeline.repository, "run-x", source="main")
+    assert {b["name"] for b in project.read("data", "branch")} == {"main", "landing"}
+
+
+def test_a_tag_names_a_commit_for_good(project: Project) -> None:
+    good = project.land("a", planes("N1")).commit
+    assert project.read("data", "tag", "january")["commit"] == good
+    assert project.run("data", "tag", "january", good).exit_code == 0
+    project.land("b", planes("N2"))
+    assert isinstance(project.run("data", "tag", "january").exception, Conflict)
+    assert project.read("data", "ls", "--on", "january")["commit"] == good
+
+
+def test_runs_are_listed_newest_first_and_shown_whole(project: Project) -> None:
+    project.land("a", planes("N1"))
+    project.land("b", planes("N2", "N3"))
+    found = project.read("runs", "--stage", "ingest")
+    assert [one["details"]["batch"] for one in found] == ["b", "a"]
+    assert len(project.read("runs", "-n", "1")) == 1
+    whole = project.read("runs", "show", found[0]["run_id"][:10])
+    assert whole["counts"]["kept"] == 2
+    assert whole == found[0]
+    lines = project.run("runs").stdout.splitlines()
+    assert len(lines) == 3
+    assert found[0]["run_id"][:12] in lines[1]
+
+
+def test_an_unknown_run_is_not_found(project: Project) -> None:
+    assert isinstance(project.run("runs", "show", "feed").exception, NotFound)
+
+
+Start = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def headrace(project: Project) -> Start:
+    def start(*arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flows.cli", *arguments],
+            env=os.environ | project.environment | changed,
+            cwd=project.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return start
+
+
+def assert_two_lines(done: subprocess.CompletedProcess[str], problem: str, remedy: str) -> None:
+    first, second = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert first.startswith("problem: ")
+    assert problem in first
+    assert second.startswith("remedy: ")
+    assert remedy in second
+
+
+def test_an_unknown_ref_is_two_lines(headrace: Start) -> None:
+    done = headrace("data", "ls", "--on", "nowhere")
+    assert_two_lines(done, "no branch, tag or commit 'nowhere'", "headrace data branch")
+
+
+def test_a_lake_that_is_down_is_two_lines(headrace: Start) -> None:
+    done = headrace("data", "ls", LAKEFS_ENDPOINT="http://127.0.0.1:9")
+    assert_two_lines(done, "No answer from lakeFS at http://127.0.0.1:9", "headrace up")
+
+
+def test_a_wrong_key_is_two_lines(headrace: Start) -> None:
+    done = headrace("data", "ls", LAKEFS_SECRET_ACCESS_KEY="wrong")
+    assert_two_lines(done, "does not accept the access key", "LAKEFS_SECRET_ACCESS_KEY")
+
+
+def test_a_pipeline_that_was_never_run_is_two_lines(headrace: Start, project: Project) -> None:
+    (project.folder / "unborn.py").write_text(
+        "from dataclasses import replace\n"
+        "from examples.flights.pipeline import pipeline as flights\n"
+        f"pipeline = replace(flights, name='u{uuid.uuid4().hex[:10]}')\n"
+    )
+    done = headrace("data", "ls", "--pipeline", "unborn:pipeline")
+    assert_two_lines(done, "has no repository u", "headrace demo")

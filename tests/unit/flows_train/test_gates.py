@@ -1,0 +1,163 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+
+from examples.flights.pipeline import pipeline
+from flows.errors import GateFailed
+from flows.learn.fit import fit
+from flows.pipeline import Gate
+from flows.train.export import export
+from flows.train.gates import (
+    Measured,
+    best_single_feature,
+    calibration_error,
+    decimal,
+    judge,
+    measure,
+    require_passed,
+    weigh,
+)
+
+
+def failed(evidence) -> set[str]:
+    return {e.metric for e in evidence if not e.passed}
+
+
+def with_feature(split, expression: pl.Expr):
+    """The split with one honest feature replaced."""
+    sides = {
+        side: getattr(split, side).with_columns(seats=expression) for side in ("train", "holdout")
+    }
+    return replace(split, **sides)
+
+
+def test_an_honest_candidate_passes_every_gate(fitted, split, exported):
+    evidence = judge(pipeline, fitted, split, exported)
+    assert [e.metric for e in evidence] == [gate.metric for gate in pipeline.gates]
+    assert failed(evidence) == set()
+    require_passed(evidence)
+
+
+def test_values_are_those_of_scikit_learn_to_nine_places(fitted, split, exported):
+    evidence = {
+        e.metric: e.value for e in judge(pipeline, fitted, split, exported) if not e.group_by
+    }
+    label, scores = split.holdout["label"].to_numpy(), fitted.predict(split.holdout)
+    assert float(evidence["roc_auc"]) == pytest.approx(roc_auc_score(label, scores), abs=1e-9)
+    assert float(evidence["log_loss"]) == pytest.approx(log_loss(label, scores), abs=1e-9)
+    assert float(evidence["brier"]) == pytest.approx(brier_score_loss(label, scores), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "leak",
+    [
+        pl.col("label").cast(pl.Float64),
+        1.0 - pl.col("label"),
+        pl.when(pl.col("label") == 1).then(5.0),
+        (pl.col("label") + 1) * (1 - 2 * (pl.col("distance_mi") % 2)),
+    ],
+    ids=["the label", "its opposite", "hidden in nulls", "both signs"],
+)
+def test_a_feature_that_is_the_label_is_refused_by_name(split, leak):
+    leaking = with_feature(split, leak)
+    fitted = fit(pipeline, leaking.train.head(8000), hyperparameters={"max_iter": 5})
+    evidence = judge(pipeline, fitted, leaking, export(fitted, leaking.holdout.head(500)))
+    with pytest.raises(GateFailed, match=r"single_feature_roc_auc 1.*\(seats\)"):
+        require_passed(evidence)
+
+
+def test_no_honest_feature_comes_near_to_the_label(fitted, split):
+    assert 0.55 < best_single_feature(fitted, split).value < 0.8
+
+
+def test_a_challenger_that_loses_on_the_same_rows_does_not_pass(fitted, split, exported):
+    label = split.holdout["label"].to_numpy()
+    better = np.clip(fitted.predict(split.holdout) + 0.02 * (2 * label - 1), 0, 1)
+    evidence = judge(pipeline, fitted, split, exported, champion_scores=better)
+    assert failed(evidence) == {"log_loss_excess"}
+
+
+def test_a_challenger_as_good_as_the_champion_passes(fitted, split, exported):
+    evidence = judge(
+        pipeline, fitted, split, exported, champion_scores=fitted.predict(split.holdout)
+    )
+    assert (evidence[-1].metric, evidence[-1].value, evidence[-1].passed) == (
+        "log_loss_excess",
+        "0",
+        True,
+    )
+
+
+def test_five_percent_of_labels_flipped_keeps_the_old_model(fitted, split, exported):
+    flip = pl.Series(np.random.default_rng(0).random(split.train.height) < 0.05)
+    poisoned = split.train.with_columns(
+        label=pl.when(flip).then(1 - pl.col("label")).otherwise("label")
+    )
+    challenger = fit(pipeline, poisoned)
+    evidence = judge(
+        pipeline, challenger, split, exported, champion_scores=fitted.predict(split.holdout)
+    )
+    assert "log_loss_excess" in failed(evidence)
+
+
+def test_a_broken_label_feed_shows_in_the_base_rate(fitted, split, exported):
+    flipped = replace(split, train=split.train.with_columns(label=1 - pl.col("label")))
+    assert "base_rate_gap" in failed(judge(pipeline, fitted, flipped, exported))
+
+
+def test_the_gap_between_groups_names_both_ends(fitted, split, exported):
+    strict = replace(pipeline, gates=(Gate("roc_auc", "<=", "0.0001", group_by="origin"),))
+    (evidence,) = judge(strict, fitted, split, exported)
+    scored = split.holdout.with_columns(pl.Series("score", fitted.predict(split.holdout)))
+    by_origin = {
+        name: roc_auc_score(rows["label"], rows["score"])
+        for (name,), rows in scored.group_by("origin")
+    }
+    assert not evidence.passed
+    assert float(evidence.value) == pytest.approx(
+        max(by_origin.values()) - min(by_origin.values()), abs=1e-9
+    )
+    assert all(end in evidence.detail for end in (min(by_origin, key=by_origin.get),))
+
+
+def test_a_gap_that_cannot_be_computed_fails(fitted, split, exported):
+    few = replace(split, holdout=split.holdout.head(300))
+    strict = replace(pipeline, gates=(Gate("roc_auc", "<=", "1", group_by="dest"),))
+    (evidence,) = judge(strict, fitted, few, exported)
+    assert (evidence.passed, evidence.value) == (False, "NaN")
+
+
+def test_a_gate_on_what_nobody_measured_fails(fitted, split, exported):
+    unknown = replace(pipeline, gates=(Gate("accuracy", ">=", "0"),))
+    (evidence,) = judge(unknown, fitted, split, exported)
+    assert (evidence.passed, evidence.detail) == (False, "not measured")
+
+
+def test_a_value_is_judged_as_the_decimal_that_is_signed():
+    evidence = weigh(Gate("roc_auc", ">=", "0.7"), Measured(0.7 - 1e-12))
+    assert (evidence.value, evidence.passed) == ("0.7", True)
+    assert Gate("roc_auc", evidence.comparator, evidence.threshold).passes(evidence.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.5, "0.5"), (268111.0, "268111"), (5.7e-07, "0.00000057"), (-1e-12, "0"), (np.inf, "NaN")],
+)
+def test_decimals_have_no_exponent(value, text):
+    assert decimal(value) == text
+
+
+def test_calibration_error_is_zero_for_honest_odds_and_the_shift_for_shifted_ones():
+    rng = np.random.default_rng(1)
+    odds = rng.uniform(0.1, 0.7, 200_000)
+    label = (rng.random(odds.size) < odds).astype(float)
+    assert calibration_error(label, odds) < 0.005
+    assert calibration_error(label, odds + 0.2) == pytest.approx(0.2, abs=0.005)
+
+
+def test_metrics_of_one_class_are_undefined_not_zero():
+    measured = measure(np.zeros(10), np.linspace(0, 1, 10))
+    assert np.isnan(measured["roc_auc"].value)

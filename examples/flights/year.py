@@ -1,0 +1,85 @@
+"""The year as the lake's records tell it: one line a month."""
+
+from dataclasses import dataclass
+
+from examples.flights.feed import MONTHS, YEAR
+from flows.monitor import ledger
+from flows.monitor.decide import Decision
+from flows.stage import Stage
+from flows.tables import PREDICTIONS
+from storage import records
+from storage.lake import Pin
+from storage.records import Record
+
+
+@dataclass(frozen=True)
+class Month:
+    """What arrived in a month, who served it, how well, and what came of it.
+
+    Losses are log loss in nats a prediction; None where nothing was served.
+    """
+
+    month: int
+    delivered: int
+    kept: int
+    quarantined: int
+    decision: Decision | None
+    champion: float | None
+    challenger: float | None
+    triggered: str
+
+
+def year(stage: Stage) -> list[Month]:
+    """Every month that has arrived, from the records on main."""
+    data = stage.lake.pin(stage.pipeline.repository)
+    ingested = records.at(stage.lake, data, stage="ingest")
+    monitored = {r.run_id: r for r in records.at(stage.lake, data, stage="monitor")}
+    trained = {r.details["decision"]: r for r in records.at(stage.lake, data, stage="train")}
+    decisions = {e.decision.id: e.decision for e in ledger.entries(stage.lake, data)}
+    found = []
+    for month in MONTHS:
+        arrived = [r for r in ingested if _is_feed_of(r, month)]
+        judged = monitored.get(records.run_id("monitor", stage.pipeline.name, request(month)))
+        decision = decisions.get(str(judged.details["decision"])) if judged else None
+        found.append(_month(month, arrived, judged, decision, trained))
+    return [month for month in found if month.delivered]
+
+
+def request(month: int) -> str:
+    """What names a month's monitoring run."""
+    return f"{YEAR}-{month:02d}"
+
+
+def rows_of(stage: Stage, pin: Pin) -> dict[str, int]:
+    """Rows of every dataset of the pipeline at a commit."""
+    from storage.tables import snapshot
+
+    return {
+        d.name: snapshot(stage.lake, pin.repository, pin.commit, d.name).rows
+        for d in stage.pipeline.datasets
+    }
+
+
+def _is_feed_of(record: Record, month: int) -> bool:
+    named = str(record.details["batch"]).startswith(request(month))
+    return named and record.details["dataset"] != PREDICTIONS
+
+
+def _month(
+    month: int,
+    arrived: list[Record],
+    judged: Record | None,
+    decision: Decision | None,
+    trained: dict[str, Record],
+) -> Month:
+    answer = trained.get(decision.id) if decision else None
+    return Month(
+        month=month,
+        delivered=sum(r.counts["delivered"] for r in arrived),
+        kept=sum(r.counts["kept"] for r in arrived),
+        quarantined=sum(r.counts["quarantined"] for r in arrived),
+        decision=decision,
+        champion=judged.metrics.get("champion:log_loss") if judged else None,
+        challenger=judged.metrics.get("challenger:log_loss") if judged else None,
+        triggered=str(answer.details["release"] or "champion stays") if answer else "",
+    )

@@ -1,6 +1,8 @@
 """Segments on disk: nothing acknowledged is lost, nothing is counted twice, nothing is silent."""
 
+import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,6 +114,43 @@ def test_a_full_disk_loses_rows_by_count_and_never_half_a_line(tmp_path: Path) -
     rows = [read_segment(segment) for segment in spool.waiting()]
     assert sum(frame.height for frame, _ in rows) == counts.spooled
     assert sum(lost for _, lost in rows) == 0
+
+
+def test_a_full_disk_while_settling_counts_nothing_twice(tmp_path: Path) -> None:
+    spool = opened(tmp_path)
+    spool.append(LINE, rows=1, columns=spool.declare(COLUMNS))
+    spool.rotate()
+    (segment,) = spool.waiting()
+    with file_size_limit(4), pytest.raises(OSError, match="File too large"):
+        spool.settle(segment)
+    assert spool.counts == Counts(spooled=1, delivered=0, lost=0)
+    assert spool.waiting() == [segment]
+    spool.settle(segment)
+    assert spool.counts == Counts(spooled=0, delivered=1, lost=0)
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_rows_whose_sync_failed_are_still_delivered(tmp_path: Path) -> None:
+    spool_folder = tmp_path / "spool"
+    program = f"""
+        from pathlib import Path
+        from flows.serve.delivery import read_segment
+        from flows.serve.spool import Spool, SpoolLimits
+        spool = Spool(Path({str(spool_folder)!r}), prefix="test", limits=SpoolLimits(idle_s=600))
+        columns = spool.declare({dict(COLUMNS)!r})
+        spool.append({LINE!r}, rows=1, columns=columns)
+        spool.rotate()
+        (segment,) = spool.waiting()
+        print(read_segment(segment)[0].height, spool.counts.spooled)
+    """
+    # The columns' file and its folder are synced first; the third is the segment.
+    failing = ["-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=3"]
+    command = ["strace", "-f", "-y", "-o", str(tmp_path / "trace"), *failing, sys.executable, "-c"]
+    done = subprocess.run(
+        [*command, textwrap.dedent(program)], capture_output=True, text=True, check=False
+    )
+    assert re.search(r"ndjson>\).*EIO", (tmp_path / "trace").read_text())
+    assert done.stdout == "1 1\n", done.stderr
 
 
 def test_a_segment_closes_when_it_is_full_or_its_columns_change(tmp_path: Path) -> None:

@@ -60,17 +60,22 @@ def register(
     details: Mapping[str, object],
     inputs: Mapping[str, Pin],
     by: Provenance | None = None,
+    also: Callable[[Run, ReleaseRef, Path], None] | None = None,
 ) -> tuple[ReleaseRef, Outcome]:
     """Register the next version, once per run id.
 
     `sign` gets the version number, inside the replay, and returns the finished folder: two runs
-    that take the same number collide on the path, and the loser signs the next one.
+    that take the same number collide on the path, and the loser signs the next one. `also` writes
+    what belongs into the same commit.
     """
 
     def body(run: Run) -> None:
         taken = versions(lake, run.base, pipeline)
         ref = ReleaseRef(pipeline, (taken[-1] if taken else 0) + 1)
-        upload(run, ref.path, sign(ref.version))
+        folder = sign(ref.version)
+        upload(run, ref.path, folder)
+        if also is not None:
+            also(run, ref, folder)
         run.details.update(details, release=str(ref))
 
     outcome = commit_once(
@@ -100,12 +105,13 @@ def publish_index(
     sign: Callable[[int, bytes | None], Mapping[str, bytes]],
     details: Mapping[str, object],
     by: Provenance | None = None,
+    also: Callable[[Run], None] | None = None,
 ) -> tuple[int, Outcome]:
     """Write the environment's next index, once per request id.
 
     `sign` gets the next number and the envelope of the index before it, and returns file names
     and bytes, `<n>.json` among them. Of two releasers at once the loser sees the winner's index
-    in its replay.
+    in its replay. `also` writes what belongs into the same commit.
     """
 
     def body(run: Run) -> None:
@@ -114,6 +120,8 @@ def publish_index(
         before = index(lake, run.base, environment, last) if last else None
         for name, data in sign(last + 1, before).items():
             run.put(f"{_folder(environment)}/{name}", data)
+        if also is not None:
+            also(run)
         run.details.update(details, environment=environment, index=last + 1)
 
     outcome = commit_once(

@@ -13,7 +13,7 @@ from cryptography.cobblestone import Cobblestone256Encryptor
 
 from security.errors import Untrusted
 from security.files import check_name, names_in, published_folder
-from security.pairs import PublicRecipient, Recipient
+from security.pairs import Opener, PublicRecipient
 from security.provenance import SealedBundle
 from security.recipients import (
     Stanzas,
@@ -57,14 +57,18 @@ def seal(
     return Bundle(out, sealed)
 
 
-def open_bundle(folder: Path, release: ModelRelease, *, recipient: Recipient, into: Path) -> Path:
+def open_bundle(folder: Path, release: ModelRelease, *, recipient: Opener, into: Path) -> Path:
     """Decrypt a verified release's payload into the new private folder `into`.
 
     Every name, size and digest is compared with the release; `into` appears only when the last
     chunk of the last file is authenticated.
     Raises: CannotDecrypt, the same for every cause; Untrusted if files differ from the release.
     """
-    sealed = release.bundle
+    return open_sealed(folder, release.bundle, recipient=recipient, into=into)
+
+
+def open_sealed(folder: Path, sealed: SealedBundle, *, recipient: Opener, into: Path) -> Path:
+    """`open_bundle` for a bundle whose names and digests were verified in another statement."""
     _check_file_set(folder, sealed)
     key = unwrap_key(_stanzas_of(folder, sealed), recipient)
     count = len(sealed.files)
@@ -75,7 +79,7 @@ def open_bundle(folder: Path, release: ModelRelease, *, recipient: Recipient, in
     return into
 
 
-def add_recipient(folder: Path, *, recipient: Recipient, new: PublicRecipient) -> None:
+def add_recipient(folder: Path, *, recipient: Opener, new: PublicRecipient) -> None:
     """Wrap the bundle's key for one more recipient; the payload is not touched.
 
     `recipient` is a key that can open the bundle already. Adding one twice changes nothing.

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from security.errors import Untrusted
 from security.intoto import Statement, parse_statement
-from security.record import DECIMAL, Decimal, Identifier, Name, Sha256, from_json, to_json
+from security.record import DECIMAL, Decimal, Identifier, Name, Sha256, Size, from_json, to_json
 
 TEST_RESULT = "https://in-toto.io/attestation/test-result/v0.1"
 
@@ -52,11 +52,17 @@ class GateResult:
 
 @dataclass(frozen=True)
 class GateEvidence:
-    """The gatekeeper's finding about one model's payload, under the rules of one digest."""
+    """The gatekeeper's finding about one model's payload, under the rules of one digest.
+
+    `against` is the release digest of the champion it was compared with, None for the base rate;
+    `rows` are counts of what it was judged on.
+    """
 
     model: Name
     policy_sha256: Sha256
     results: tuple[GateResult, ...]
+    against: Sha256 | None = None
+    rows: Mapping[Name, Size] | None = None
 
     def to_statement(self, subjects: Mapping[str, str]) -> Statement:
         """The test-result statement about `subjects` (file name to SHA-256)."""

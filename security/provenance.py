@@ -16,6 +16,7 @@ from security.record import (
     GitCommit,
     Identifier,
     LakeCommit,
+    Line,
     Moment,
     Name,
     Scalar,
@@ -40,7 +41,11 @@ class DataPin:
 
 @dataclass(frozen=True)
 class Build:
-    """Everything that determines a model. Non-integer hyperparameters are decimal text."""
+    """Everything that determines a model. Non-integer hyperparameters are decimal text.
+
+    `cutoff` is the moment whose knowledge counted, `branch` the one whose data were learnt from,
+    `reason` why it was trained.
+    """
 
     run_id: Identifier
     pipeline: Name
@@ -55,6 +60,9 @@ class Build:
     schema_sha256: Sha256
     started: Moment
     finished: Moment
+    cutoff: Moment | None = None
+    branch: Identifier | None = None
+    reason: Line | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from security.envelope import INTOTO, sign
 from security.errors import Untrusted
 from security.files import open_regular, replace_file
 from security.gates import GateEvidence, GateResult, decimal_text, parse_evidence
-from security.pairs import Signer
+from security.pairs import RoleSigner
 from security.policy import TrustPolicy
 from security.provenance import Build, SealedBundle, parse_provenance, provenance_statement
 from security.statement import ModelRelease, parse_release
@@ -30,7 +30,7 @@ from security.verify import (
 __all__ = ["VerifiedRelease", "sign_gates", "sign_provenance", "sign_release", "verify_release"]
 
 
-def sign_provenance(folder: Path, build: Build, sealed: SealedBundle, *, signer: Signer) -> None:
+def sign_provenance(folder: Path, build: Build, sealed: SealedBundle, *, signer: RoleSigner) -> None:
     """The trainer states what it built the sealed files from."""
     payload = provenance_statement(build, sealed).to_bytes()
     replace_file(folder / PROVENANCE, sign(payload, INTOTO, signer.require("trainer")))
@@ -43,7 +43,9 @@ def sign_gates(
     *,
     model: str,
     policy: TrustPolicy,
-    signer: Signer,
+    signer: RoleSigner,
+    against: str | None = None,
+    rows: Mapping[str, int] | None = None,
 ) -> GateEvidence:
     """The gatekeeper states what it measured on the plain `files`, whose digests it takes itself.
 
@@ -55,7 +57,7 @@ def sign_gates(
         GateResult(rule.metric, rule.comparator, rule.bound, _value(measured, rule.metric))
         for rule in policy.gates(model)
     )
-    evidence = GateEvidence(model, policy.digests.rules, results)
+    evidence = GateEvidence(model, policy.digests.rules, results, against, rows)
     payload = evidence.to_statement(subjects).to_bytes()
     replace_file(folder / GATES, sign(payload, INTOTO, signer.require("gatekeeper")))
     return evidence
@@ -70,7 +72,7 @@ def sign_release(
     created_by: str,
     reason: str,
     policy: TrustPolicy,
-    signer: Signer,
+    signer: RoleSigner,
     parent: str | None = None,
 ) -> ModelRelease:
     """The releaser binds provenance, gates, card and payload, each verified first.

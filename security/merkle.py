@@ -4,9 +4,49 @@ Source: RFC 6962, section 2.1 (hashes, proofs); RFC 9162, section 2.1 (their ver
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from security.errors import Untrusted
+
+_HASH_BYTES = 32
+
+
+@dataclass(frozen=True)
+class CompactRange:
+    """All that a growing tree needs of its past: the roots of its perfect subtrees, largest first.
+
+    There is one for each bit set in `size`, so an append costs a logarithm of the log, at most.
+    """
+
+    size: int = 0
+    nodes: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.nodes) != self.size.bit_count():
+            raise Untrusted(f"a tree of {self.size} entries has {self.size.bit_count()} peaks")
+
+    def extended(self, leaves: Iterable[bytes]) -> "CompactRange":
+        """The range after `leaves` were added."""
+        size, nodes = self.size, list(self.nodes)
+        for leaf in leaves:
+            nodes.append(leaf)
+            # Every one bit at the end of the old size is a perfect subtree that is now a left half.
+            for _ in range(_trailing_ones(size)):
+                right = nodes.pop()
+                nodes.append(_node(nodes.pop(), right))
+            size += 1
+        return CompactRange(size, tuple(nodes))
+
+    @property
+    def root(self) -> str:
+        """The tree's root, hex."""
+        if not self.nodes:
+            return root([]).hex()
+        *left, folded = self.nodes
+        for node in reversed(left):
+            folded = _node(node, folded)
+        return folded.hex()
 
 
 def leaf_hash(line: bytes) -> bytes:
@@ -54,7 +94,7 @@ def verify_inclusion(
     Raises: Untrusted. Source: RFC 9162, section 2.1.3.2.
     """
     place, last, node = index, size - 1, leaf
-    if not 0 <= index < size:
+    if not 0 <= index < size or len(leaf) != _HASH_BYTES:
         raise Untrusted("the entry is not in the audit log")
     for step in _hashes(proof):
         if last == 0:
@@ -84,7 +124,7 @@ def verify_consistency(
         return
     steps = _hashes(proof)
     if earlier & (earlier - 1) == 0:
-        steps.insert(0, bytes.fromhex(earlier_root))
+        steps[:0] = _hashes([earlier_root])
     if not steps or _replay(earlier - 1, size - 1, steps) != (earlier_root, later_root):
         raise Untrusted("the audit log was forked")
 
@@ -115,13 +155,22 @@ def _climb(place: int, last: int) -> tuple[int, int]:
 
 def _hashes(proof: Sequence[str]) -> list[bytes]:
     try:
-        return [bytes.fromhex(step) for step in proof]
+        found = [bytes.fromhex(step) for step in proof]
     except ValueError:
         raise Untrusted("the proof is malformed") from None
+    # A shorter "hash" would let two different trees share the bytes that are hashed.
+    if any(len(node) != _HASH_BYTES for node in found):
+        raise Untrusted("the proof is malformed")
+    return found
 
 
 def _node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
+
+
+def _trailing_ones(size: int) -> int:
+    """How many one bits `size` ends in."""
+    return (~size & size + 1).bit_length() - 1
 
 
 def _split(count: int) -> int:

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -10,6 +11,9 @@ from storage.errors import NotFound
 from storage.lake import Lake, Pin
 
 Json = Mapping[str, Any]
+
+# So many small reads in flight hide a lake's latency; more only queue up in front of it.
+_READERS = 8
 
 
 def run_id(stage: str, *logical_input: str) -> str:
@@ -92,11 +96,24 @@ def find(lake: Lake, repository: str, ref: str, *, stage: str, run: str) -> Reco
 def at(lake: Lake, pin: Pin, *, stage: str = "") -> list[Record]:
     """Every record at the pin, newest first."""
     prefix = f"metadata/{stage}/" if stage else "metadata/"
-    found = [
-        Record.from_json(lake.fs.get(pin.repository, pin.commit, entry.path))
-        for entry in lake.fs.objects(pin.repository, pin.commit, prefix=prefix)
-    ]
-    return sorted(found, key=lambda r: r.started_at, reverse=True)
+    paths = (e.path for e in lake.fs.objects(pin.repository, pin.commit, prefix=prefix))
+    found = read(lake, pin.repository, ((pin.commit, path) for path in paths))
+    return sorted(
+        (record for record in found if record), key=lambda r: (r.started_at, r.run_id), reverse=True
+    )
+
+
+def read(lake: Lake, repository: str, wanted: Iterable[tuple[str, str]]) -> list[Record | None]:
+    """The records at (ref, path), several reads in flight; None where there is none."""
+
+    def one(place: tuple[str, str]) -> Record | None:
+        try:
+            return Record.from_json(lake.fs.get(repository, *place))
+        except NotFound:
+            return None
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(one, wanted))
 
 
 def _plain(value: Any) -> Any:

@@ -79,15 +79,12 @@ def runs_since(
     the other way round.
     """
     changes = lake.fs.diff(head.repository, to.commit, head.commit, prefix="metadata/")
-    found = [
-        Record.from_json(lake.fs.get(head.repository, head.commit, change.path))
-        for change in changes
-        if change.kind != "removed"
-    ]
+    there = ((head.commit, change.path) for change in changes if change.kind != "removed")
     return [
         r
-        for r in found
-        if r.stage != STAGE
+        for r in records.read(lake, head.repository, there)
+        if r is not None
+        and r.stage != STAGE
         and (set(r.tables) | {r.details.get("dataset")}) & set(datasets)
         and (r.superseded is None or r.superseded.may_run_again != may_run_again)
     ]

@@ -1,6 +1,6 @@
 """What happened to the data: the commits of a branch, read together with their runs' records."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -51,19 +51,18 @@ def log(lake: Lake, head: Pin, *, table: str = "", limit: int) -> list[Entry]:
     """First-parent commits up to `head`, newest first; with `table`, those that wrote it."""
     commits = lake.fs.log(head.repository, head.commit, limit=_REACH if table else limit)
     found = (c for c in commits if not table or table in written(lake, head.repository, c))
-    return [_entry(lake, head, commit) for commit in islice(found, limit)]
+    return _entries(lake, head, list(islice(found, limit)))
 
 
 def last_writers(lake: Lake, head: Pin, names: Collection[str]) -> dict[str, Entry]:
     """Table name to the newest commit that wrote it."""
-    found: dict[str, Entry] = {}
+    found: dict[str, Commit] = {}
     for commit in lake.fs.log(head.repository, head.commit, limit=_REACH):
-        fresh = (written(lake, head.repository, commit) & set(names)) - found.keys()
-        if fresh:
-            found |= dict.fromkeys(fresh, _entry(lake, head, commit))
         if len(found) == len(names):
             break
-    return found
+        fresh = (written(lake, head.repository, commit) & set(names)) - found.keys()
+        found |= dict.fromkeys(fresh, commit)
+    return dict(zip(found, _entries(lake, head, list(found.values())), strict=True))
 
 
 def commit_at(lake: Lake, head: Pin, moment: datetime) -> Pin:
@@ -135,15 +134,40 @@ def fate(record: Record, now: Record | None) -> str:
     return f"undone by {now.superseded.by[:_SHORT]}, {again} run again"
 
 
-def _entry(lake: Lake, head: Pin, commit: Commit) -> Entry:
-    record = _record(lake, head.repository, commit.id, commit) if _is_run(commit) else None
+def _entries(lake: Lake, head: Pin, commits: Sequence[Commit]) -> list[Entry]:
+    """Each run's record as it stands at `head`; as it was committed only where they differ."""
+    runs = [commit for commit in commits if _is_run(commit)]
+    now = _records(lake, head.repository, [(head.commit, commit) for commit in runs])
+    moved = [c for c in runs if not _is_of(now.get(c.id), c)]
+    then = _records(lake, head.repository, [(commit.id, commit) for commit in moved])
+    return [_entry(lake, head, c, {**now, **then}.get(c.id), now.get(c.id)) for c in commits]
+
+
+def _records(
+    lake: Lake, repository: str, wanted: Sequence[tuple[str, Commit]]
+) -> dict[str, Record]:
+    """Commit id to the record of its run at a ref, for those that are there."""
+    places = [
+        (ref, records.path_of(commit.metadata["stage"], commit.metadata["run_id"]))
+        for ref, commit in wanted
+    ]
+    found = records.read(lake, repository, places)
+    return {commit.id: one for (_, commit), one in zip(wanted, found, strict=True) if one}
+
+
+def _is_of(record: Record | None, commit: Commit) -> bool:
+    return record is not None and record.attempt == commit.metadata["attempt"]
+
+
+def _entry(
+    lake: Lake, head: Pin, commit: Commit, record: Record | None, now: Record | None
+) -> Entry:
     if record is None:
         names = sorted(written(lake, head.repository, commit))
         changes = tuple(RowChange(name, None, None, None) for name in names)
         return Entry(
             commit.id, _time(commit), "", "", commit.committer, changes, commit.message, ""
         )
-    now = _record(lake, head.repository, head.commit, commit)
     return Entry(
         commit.id,
         _time(commit),
@@ -160,11 +184,6 @@ def started_by(record: Record) -> str:
     """The flow run's name or the person's command; empty if the record names neither."""
     said = record.orchestrator
     return said.get("prefect_flow_run") or said.get("command") or ""
-
-
-def _record(lake: Lake, repository: str, ref: str, commit: Commit) -> Record | None:
-    labels = commit.metadata
-    return records.find(lake, repository, ref, stage=labels["stage"], run=labels["run_id"])
 
 
 def _is_run(commit: Commit) -> bool:

@@ -3,7 +3,7 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import md5, sha256
@@ -60,7 +60,7 @@ class Incoming:
             self._sync(self._file.fileno())
         with _full_disk_named():
             self.path.replace(target)
-            self._sync_folder(target.parent)
+            sync_folder(target.parent, self._sync)
         return Written(self.digest, self.md5, self.size)
 
     def discard(self) -> None:
@@ -68,13 +68,6 @@ class Incoming:
         with suppress(OSError):
             self._file.close()
         self.path.unlink(missing_ok=True)
-
-    def _sync_folder(self, folder: Path) -> None:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            self._sync(handle)
-        finally:
-            os.close(handle)
 
     def _sync(self, handle: int) -> None:
         try:
@@ -96,6 +89,15 @@ def _full_disk_named() -> Iterator[None]:
         raise
 
 
+def sync_folder(folder: Path, sync: Callable[[int], None] = os.fsync) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        sync(handle)
+    finally:
+        os.close(handle)
+
+
 class Blobs:
     """The folder of blobs, fanned out over 256 subfolders made when it is opened."""
 
@@ -109,9 +111,7 @@ class Blobs:
         for number in range(256):
             (self._root / f"{number:02x}").mkdir(exist_ok=True)
         for folder in (self._root, root):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-            os.fsync(handle)
-            os.close(handle)
+            sync_folder(folder)
 
     def receive(self) -> Incoming:
         """A new blob to write into."""

@@ -10,7 +10,7 @@ from enum import Enum
 
 from storage.embedded.errors import MergeConflict
 from storage.embedded.ranges import Entry
-from storage.embedded.tree import Edit, Item, Nodes, get, scan_ranges
+from storage.embedded.tree import Edit, Item, Nodes, differing, get, scan_ranges
 
 
 class Kind(Enum):
@@ -45,10 +45,7 @@ def same(one: Entry | None, other: Entry | None) -> bool:
 
 def diff(nodes: Nodes, left: str, right: str, start: str = "") -> Iterator[Difference]:
     """What changes from `left` to `right`, in key order, from `start` on."""
-    left_ranges, right_ranges = nodes.index(left).ranges, nodes.index(right).ranges
-    left_ids, right_ids = {ref.id for ref in left_ranges}, {ref.id for ref in right_ranges}
-    only_left = [ref for ref in left_ranges if ref.id not in right_ids]
-    only_right = [ref for ref in right_ranges if ref.id not in left_ids]
+    only_left, only_right = list(differing(nodes, left, right)), list(differing(nodes, right, left))
     before, after = scan_ranges(nodes, only_left, start), scan_ranges(nodes, only_right, start)
     for key, old, new in paired(before, after):
         if not same(old, new):

@@ -16,7 +16,7 @@ from storage.embedded.objects import merge_points
 from storage.embedded.refs import Branch, check_branch, check_ref, get_branch, resolve_commit
 from storage.embedded.repositories import changeable, committable, writable
 from storage.embedded.staging import drop, newest, staged_now, uncommitted
-from storage.embedded.tree import edit, get
+from storage.embedded.tree import edit, get, same_tree
 from storage.errors import Conflict, Refused
 
 TRIES = 10
@@ -102,7 +102,8 @@ def merge(
             get_commit(view.rows, repository, commit_id)
             for commit_id in (base_id, theirs_id, ours_id)
         )
-        if theirs.tree == base.tree and not (message.allow_empty or message.force):
+        unchanged = same_tree(view.nodes, theirs.tree, base.tree)
+        if unchanged and not (message.allow_empty or message.force):
             raise Refused(f"update branch {destination}: {NO_CHANGES}")
         tree = _merged(view, base.tree, theirs.tree, ours.tree, strategy)
         parents = [ours_id] if squash else [ours_id, theirs_id]
@@ -128,10 +129,10 @@ def revert(
         found, upto = _clean(view, repository, branch)
         head = get_commit(view.rows, repository, found.head)
         before = get_commit(view.rows, repository, parent).tree if parent else ""
-        if before == undone.tree and not message.allow_empty:
+        if same_tree(view.nodes, before, undone.tree) and not message.allow_empty:
             raise Refused(f"update branch: {NO_CHANGES}")
         tree = _merged(view, undone.tree, before, head.tree, "")
-        if tree == head.tree and not message.allow_empty:
+        if same_tree(view.nodes, tree, head.tree) and not message.allow_empty:
             raise Refused(f"update branch: {NO_CHANGES}")
         made = _commit(message, [found.head], tree, head.generation)
         return Planned(found, made, view.nodes.made, upto, keep_newer=False)
@@ -159,7 +160,7 @@ def hard_reset(lake: Lake, repository: str, branch: str, ref: str, *, force: boo
 def _publish(
     lake: Lake, repository: str, branch: str, plan: Callable[[View], Planned]
 ) -> tuple[str, Commit]:
-    with lake.turn(repository, branch):
+    with lake.turn(repository, branch), lake.publishing.passing():
         for _ in range(TRIES):
             planned = lake.read(plan)
             if lake.write(lambda view, it=planned: _apply(view, repository, it)):  # type: ignore[misc]
@@ -174,7 +175,7 @@ def _apply(view: View, repository: str, planned: Planned) -> bool:
         return False
     if not planned.keep_newer and newest(view.rows, found.area) > planned.staged_upto:
         return False
-    store_nodes(view.rows, planned.nodes)
+    store_nodes(view, planned.nodes)
     drop(view.rows, found.area, planned.staged_upto)
     _move(view, repository, found.name, add_commit(view.rows, repository, planned.commit))
     return True

@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import apsw
 
-from storage.embedded.blobs import Blobs
-from storage.embedded.database import Database, Health, row_of
-from storage.embedded.ranges import Index, Range
-from storage.embedded.tree import Cache, Nodes
+from storage.embedded.blobs import Blobs, sync_folder
+from storage.embedded.database import Database, Health, check_sqlite, row_of
+from storage.embedded.tree import Cache, Caches, Nodes
 from storage.errors import Damaged, Unavailable
 
-CACHED_INDEXES = 64
+GRAPH = "graph.sqlite"
+SUSPECT = "suspect"
+CACHED_ROOTS = 64
+CACHED_INDEXES = 512
 CACHED_RANGES = 192
 
 T = TypeVar("T")
@@ -29,6 +32,8 @@ class View:
 
     rows: apsw.Connection
     nodes: Nodes
+    condemned: set[str]
+    """Nodes that a collection is about to delete; storing one of them again saves it."""
 
 
 class Lake:
@@ -39,14 +44,20 @@ class Lake:
     """
 
     def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
+        check_sqlite()
+        make_durable_folder(root)
         self.root = root
         self._lock = _hold(root)
-        self.health = Health()
-        self.blobs = Blobs(root, self.health)
-        self._database = Database(root / "graph.sqlite", self.health)
-        self._indexes: Cache[Index] = Cache(CACHED_INDEXES)
-        self._ranges: Cache[Range] = Cache(CACHED_RANGES)
+        self.health = Health(root / SUSPECT)
+        try:
+            self.blobs = Blobs(root, self.health)
+            self._database = Database(root / GRAPH, self.health)
+        except BaseException:
+            self._lock.close()
+            raise
+        self._caches = Caches(Cache(CACHED_ROOTS), Cache(CACHED_INDEXES), Cache(CACHED_RANGES))
+        self.condemned: set[str] = set()
+        self.publishing = Gate()
         self._turns: dict[tuple[str, str], threading.Lock] = {}
         self._turns_lock = threading.Lock()
 
@@ -77,15 +88,60 @@ class Lake:
         self._lock.close()
 
     def _view(self, rows: apsw.Connection) -> View:
-        return View(rows, Nodes(lambda node: _load(rows, node), self._indexes, self._ranges))
+        return View(rows, Nodes(partial(load_node, rows), self._caches), self.condemned)
 
 
-def store_nodes(rows: apsw.Connection, made: Mapping[str, bytes]) -> None:
+class Gate:
+    """Many may pass at once; one that closes it waits until they are through."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside, self._is_closed = 0, False
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """Wait while it is closed, then hold it open."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_closed)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Let nobody pass."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_closed)
+            self._is_closed = True
+            self._changed.wait_for(lambda: not self._inside)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._is_closed = False
+                self._changed.notify_all()
+
+
+def store_nodes(view: View, made: Mapping[str, bytes]) -> None:
     """Add nodes that were made against an earlier snapshot."""
-    rows.executemany("INSERT OR IGNORE INTO node VALUES (?, ?)", made.items())
+    view.condemned.difference_update(made)
+    view.rows.executemany("INSERT OR IGNORE INTO node VALUES (?, ?)", made.items())
 
 
-def _load(rows: apsw.Connection, node: str) -> bytes:
+def make_durable_folder(path: Path) -> None:
+    """Make a folder, with those above it, whose names a power cut does not take away."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
+def load_node(rows: apsw.Connection, node: str) -> bytes:
+    """The stored form of a node. Raises: Damaged if it is missing."""
     found = row_of(rows, "SELECT body FROM node WHERE id = ?", node)
     if found is None:
         raise Damaged(f"node {node} is missing from the graph")

@@ -1,8 +1,11 @@
-"""Sorted ranges of entries: what a commit's tree is made of.
+"""Sorted ranges of entries, in groups: what a commit's tree is made of.
 
-A range ends after every key whose hash is a multiple of `RANGE_KEYS`, so the same keys always
-fall into the same ranges, whatever the history, and equal ranges have equal ids. A node's id
-hashes keys and identities; modification times are carried but, as in lakeFS, are not identity.
+A range ends after every key whose hash is a multiple of `RANGE_KEYS`, and a group of ranges after
+every key whose hash is a multiple of both constants, so the same keys always fall into the same
+ranges and groups, whatever the history, and equal ones have equal ids. A group's node is an
+index of its ranges; a tree's is a root over its groups, or the index itself where one is enough.
+A node's id hashes keys and identities; modification times are carried but, as in lakeFS, are not
+identity. Stores made before there were groups have one index a tree, which reads as one group.
 """
 
 import json
@@ -15,6 +18,7 @@ from typing import Any
 from storage.errors import Damaged
 
 RANGE_KEYS = 256
+GROUP_RANGES = 64
 _COMPRESSION = 1
 
 
@@ -64,13 +68,22 @@ class RangeRef:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """All ranges of one tree in key order; the id of the empty tree is the empty string."""
+    """The ranges of one group in key order."""
 
     id: str
     ranges: tuple[RangeRef, ...]
 
 
-EMPTY = Index("", ())
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The groups of one tree in key order, listed as ranges are."""
+
+    id: str
+    """The empty string for the empty tree, and the group's own id where there is but one."""
+    groups: tuple[RangeRef, ...]
+
+
+EMPTY = Root("", ())
 
 
 def entry(
@@ -100,7 +113,12 @@ def entry_from_text(text: str) -> Entry:
 
 def ends_range(key: str) -> bool:
     """Whether a range is cut after this key."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=4).digest()) % RANGE_KEYS == 0
+    return _hash(key) % RANGE_KEYS == 0
+
+
+def ends_group(key: str) -> bool:
+    """Whether a group, and so a range, is cut after this key."""
+    return _hash(key) % (RANGE_KEYS * GROUP_RANGES) == 0
 
 
 def cut(items: Iterable[tuple[str, Entry]]) -> Iterator[Range]:
@@ -115,9 +133,28 @@ def cut(items: Iterable[tuple[str, Entry]]) -> Iterator[Range]:
         yield _range(run)
 
 
+def cut_groups(ranges: Iterable[RangeRef]) -> Iterator[Index]:
+    """Groups of neighbouring ranges; only the last may lack a cutting key at its end."""
+    run: list[RangeRef] = []
+    for ref in ranges:
+        run.append(ref)
+        if ends_group(ref.last):
+            yield index_of(run)
+            run = []
+    if run:
+        yield index_of(run)
+
+
 def index_of(ranges: Sequence[RangeRef]) -> Index:
-    """The index of these ranges."""
-    return Index(_index_id(ranges), tuple(ranges)) if ranges else EMPTY
+    """The group of these ranges."""
+    return Index(_list_id(b"index", ranges), tuple(ranges))
+
+
+def root_of(groups: Sequence[RangeRef]) -> Root:
+    """The tree of these groups."""
+    if len(groups) < 2:
+        return Root(groups[0].id, tuple(groups)) if groups else EMPTY
+    return Root(_list_id(b"root", groups), tuple(groups))
 
 
 def encode_range(value: Range) -> bytes:
@@ -138,16 +175,37 @@ def decode_range(node: str, body: bytes) -> Range:
 
 def encode_index(value: Index) -> bytes:
     """The stored form."""
-    rows = [[ref.id, ref.first, ref.last] for ref in value.ranges]
-    return zlib.compress(_json(rows), _COMPRESSION)
+    return zlib.compress(_json(_listed(value.ranges)), _COMPRESSION)
+
+
+def encode_root(value: Root) -> bytes:
+    """The stored form of a root over several groups."""
+    return zlib.compress(_json({"groups": _listed(value.groups)}), _COMPRESSION)
 
 
 def decode_index(node: str, body: bytes) -> Index:
     """The index stored under `node`. Raises: Damaged if the body is not that index."""
-    found = index_of([RangeRef(*row) for row in _unpack(node, body)])
-    if found.id != node:
+    found = _index(_unpack(node, body))
+    if found is None or found.id != node:
         raise Damaged(f"index {node} holds other ranges than were written")
     return found
+
+
+def decode_root(node: str, body: bytes) -> Root:
+    """The tree stored under `node`. Raises: Damaged if the body is not that tree."""
+    rows = _unpack(node, body)
+    if index := _index(rows):
+        found = Root(index.id, (RangeRef(index.id, index.ranges[0].first, index.ranges[-1].last),))
+    else:
+        found = root_of([RangeRef(*row) for row in rows.get("groups", ())])
+    if found.id != node:
+        raise Damaged(f"tree {node} holds other groups than were written")
+    return found
+
+
+def _index(rows: Any) -> Index | None:
+    """The index that an unpacked body lists, if it is one."""
+    return index_of([RangeRef(*row) for row in rows]) if isinstance(rows, list) else None
 
 
 def _range(items: Sequence[tuple[str, Entry]]) -> Range:
@@ -156,8 +214,16 @@ def _range(items: Sequence[tuple[str, Entry]]) -> Range:
     return Range(sha256(b"range" + _json(named)).hexdigest(), keys, entries)
 
 
-def _index_id(ranges: Sequence[RangeRef]) -> str:
-    return sha256(b"index" + _json([[ref.id, ref.first, ref.last] for ref in ranges])).hexdigest()
+def _list_id(kind: bytes, refs: Sequence[RangeRef]) -> str:
+    return sha256(kind + _json(_listed(refs))).hexdigest()
+
+
+def _listed(refs: Sequence[RangeRef]) -> list[list[str]]:
+    return [[ref.id, ref.first, ref.last] for ref in refs]
+
+
+def _hash(key: str) -> int:
+    return int.from_bytes(blake2b(key.encode(), digest_size=4).digest())
 
 
 def _row(value: Entry) -> list[object]:
@@ -176,9 +242,8 @@ def _json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _unpack(node: str, body: bytes) -> list[list[Any]]:
+def _unpack(node: str, body: bytes) -> Any:
     try:
-        rows: list[list[Any]] = json.loads(zlib.decompress(body))
+        return json.loads(zlib.decompress(body))
     except (zlib.error, ValueError) as error:
         raise Damaged(f"node {node} cannot be read: {error}") from error
-    return rows

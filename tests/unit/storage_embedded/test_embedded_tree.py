@@ -8,7 +8,7 @@ from storage.embedded import ranges
 from storage.embedded.diff import Kind, compare, diff, merge_edits
 from storage.embedded.errors import MergeConflict
 from storage.embedded.ranges import Entry, entry
-from storage.embedded.tree import Cache, Nodes, edit, get, past_prefix, scan
+from storage.embedded.tree import Cache, Caches, Nodes, edit, get, past_prefix, same_tree, scan
 from storage.errors import Damaged
 
 KEYS = st.one_of(
@@ -23,6 +23,7 @@ EDITS = st.dictionaries(KEYS, st.one_of(st.none(), VALUES), max_size=40)
 @pytest.fixture(autouse=True)
 def small_ranges(monkeypatch):
     monkeypatch.setattr(ranges, "RANGE_KEYS", 4)
+    monkeypatch.setattr(ranges, "GROUP_RANGES", 4)
 
 
 def value(number: int, modified_s: int = 0) -> Entry:
@@ -40,9 +41,9 @@ def missing(node: str) -> bytes:
     raise AssertionError(f"{node} was never made")
 
 
-def nodes() -> Nodes:
+def nodes(load=missing) -> Nodes:
     """No cache holds anything, so that every read decodes what was encoded."""
-    return Nodes(missing, Cache(0), Cache(0))
+    return Nodes(load, Caches(Cache(0), Cache(0), Cache(0)))
 
 
 def tree_of(model, on):
@@ -129,15 +130,48 @@ def test_a_merge_takes_each_sides_changes_and_only_double_changes_conflict(
     assert read(on, merged) == expected
 
 
-def test_an_edit_makes_only_the_range_it_touches():
+def test_an_edit_makes_only_the_nodes_above_what_it_touches():
     store: dict[str, bytes] = {}
     on = nodes()
     tree = tree_of({f"k{number:05}": 1 for number in range(4000)}, on)
     store |= on.made
-    later = Nodes(store.__getitem__, Cache(0), Cache(0))
+    later = nodes(store.__getitem__)
     edit(later, tree, [("k02000", value(2))])
     assert len(on.made) > 500
-    assert len(later.made) == 2  # one range, one index
+    assert len(later.made) == 3  # one range, its group, the root
+
+
+def test_a_diff_opens_only_the_groups_that_differ():
+    on = nodes()
+    tree = tree_of({f"k{number:05}": 1 for number in range(4000)}, on)
+    changed = edit(on, tree, [("k02000", value(2))])
+    opened: list[str] = []
+
+    def load(node):
+        opened.append(node)
+        return on.made[node]
+
+    assert [found.key for found in diff(nodes(load), tree, changed)] == ["k02000"]
+    assert len(set(opened)) == 6  # each tree's root, group and range
+
+
+def flat(on, model):
+    """A tree as it was stored before there were groups: one index of all ranges."""
+    items = sorted((key, value(number)) for key, number in model.items())
+    return on.keep_index(ranges.index_of([on.keep_range(r) for r in ranges.cut(items)])).id
+
+
+@given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=120), EDITS)
+def test_a_tree_from_before_groups_reads_edits_and_compares_as_one_of_today(model, edits):
+    on = nodes()
+    old, other = flat(on, model), applied(model, edits)
+    assert read(on, old) == model
+    assert same_tree(on, old, tree_of(model, on))
+    assert list(diff(on, old, tree_of(model, on))) == []
+    assert {found.key for found in diff(on, old, tree_of(other, on))} == {*dict_diff(model, other)}
+    edited = edit(on, old, sorted_edits(edits))
+    assert read(on, edited) == other
+    assert same_tree(on, old, edited) == (other == model)
 
 
 def test_the_same_identity_at_another_time_is_no_change():
@@ -152,10 +186,10 @@ def test_a_node_that_is_not_what_its_name_says_is_damaged():
     other = tree_of({f"k{number}": 2 for number in range(50)}, on)
     swapped = {**on.made, tree: on.made[other]}
     with pytest.raises(Damaged):
-        Nodes(swapped.__getitem__, Cache(8), Cache(8)).index(tree)
+        nodes(swapped.__getitem__).root(tree)
     cut_short = {**on.made, tree: on.made[tree][:-3]}
     with pytest.raises(Damaged):
-        Nodes(cut_short.__getitem__, Cache(8), Cache(8)).index(tree)
+        nodes(cut_short.__getitem__).root(tree)
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), KEYS)

@@ -1,18 +1,20 @@
-"""Which private keys a deployment holds."""
+"""Which private keys a deployment holds, and where each of them comes from."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 
 from blocks.closed import ClosedBlock
 
 if TYPE_CHECKING:
-    from security.keys import Signer
+    from security.pairs import Opener, RoleSigner
+
+_SOURCE = "file:FOLDER, env:NAME, command:PROGRAM ARGS or prefect-secret:NAME"
 
 
 class SigningKeys(ClosedBlock):
-    """One role's private pair, by the folder it lies in; the key itself never enters Prefect.
+    """One role's private pair, by where it is; the block itself never holds a key.
 
     Example:
         Sign as the role:
@@ -27,7 +29,10 @@ class SigningKeys(ClosedBlock):
     _block_type_name = "Signing Keys"
     _block_type_slug = "headrace-signing-keys"
 
-    folder: Path = Field(description="Folder that holds the role's own folder of key files.")
+    source: str | None = Field(default=None, description=f"Where the pair is: {_SOURCE}.")
+    folder: Path | None = Field(
+        default=None, description="Instead of a source: folder with the role's folder of key files."
+    )
     role: Literal["root", "policy", "trainer", "gatekeeper", "releaser", "timestamp"] = Field(
         description="The role that signs."
     )
@@ -35,12 +40,85 @@ class SigningKeys(ClosedBlock):
         default=None, description="What unlocks the key files, if they are locked."
     )
 
-    def get_signer(self) -> "Signer":
-        """The role's signer, read from its files now.
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.source is None) == (self.folder is None):
+            raise ValueError("give either source or folder")
+        return self
 
-        Raises: BadKey if a file is missing, readable by others, malformed or locked.
+    def get_signer(self) -> "RoleSigner":
+        """The role's signer, read from its source now.
+
+        Raises: BadKey if it is missing, readable by others, malformed or locked.
         """
-        from security.keys import load_signer
+        from security.sources import signer_from
 
-        passphrase = self.passphrase.get_secret_value() if self.passphrase else None
-        return load_signer(self.folder, self.role, passphrase=passphrase)
+        return signer_from(
+            self.source or f"file:{self.folder}",
+            self.role,
+            passphrase=self.passphrase.get_secret_value() if self.passphrase else None,
+            secret=secret_text,
+        )
+
+
+class DecryptionKey(ClosedBlock):
+    """One recipient's private key, by where it is; the block itself never holds a key.
+
+    Example:
+        Open what was sealed for the recipient:
+        ```python
+        from blocks import DecryptionKey
+
+        key = DecryptionKey.load("BLOCK_NAME")
+        recipient = key.get_recipient()
+        ```
+    """
+
+    _block_type_name = "Decryption Key"
+    _block_type_slug = "headrace-decryption-key"
+
+    source: str = Field(description=f"Where the key is: {_SOURCE}.")
+    recipient: str = Field(
+        default="serving",
+        pattern=r"^[a-z0-9][a-z0-9_-]*$",
+        description="The recipient's name in the trust policy.",
+    )
+    passphrase: SecretStr | None = Field(
+        default=None, description="What unlocks the key files, if they are locked."
+    )
+
+    def get_recipient(self) -> "Opener":
+        """The decryption key, read from its source now.
+
+        Raises: BadKey if it is missing, readable by others, malformed or locked.
+        """
+        from security.sources import recipient_from
+
+        return recipient_from(
+            self.source,
+            self.recipient,
+            passphrase=self.passphrase.get_secret_value() if self.passphrase else None,
+            secret=secret_text,
+        )
+
+
+def secret_text(name: str) -> str:
+    """The text in a Prefect Secret block, for `security.sources`.
+
+    Raises: BadKey if there is no such block, or it does not hold text.
+    """
+    from prefect.blocks.system import Secret
+
+    from security.errors import BadKey
+
+    try:
+        held = Secret.load(name)
+    except ValueError:
+        raise BadKey(
+            f"Prefect has no Secret block {name}",
+            remedy="make it in the UI, or with Secret(value=…).save(NAME)",
+        ) from None
+    value = held.get() if isinstance(held, Secret) else None
+    if not isinstance(value, str):
+        raise BadKey(f"the Prefect Secret {name} does not hold text")
+    return value

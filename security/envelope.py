@@ -1,7 +1,8 @@
 """DSSE envelopes in which every signer signs twice: Ed25519 and ML-DSA-65 over the same bytes.
 
-Nothing in an envelope chooses a key or an algorithm. Key ids are hints for people; the verifier
-tries the pairs that its policy allows, and counts pairs, never signatures.
+Nothing in an envelope chooses a key or an algorithm. The verifier tries the pairs that its policy
+allows, and counts pairs, never signatures. A key id can only take a signature away from a pair:
+one that claims to be another pair's counts for neither.
 Source: https://github.com/secure-systems-lab/dsse (protocol and envelope, v1).
 """
 
@@ -16,7 +17,7 @@ from security.pairs import (
     ED25519_SIGNATURE_BYTES,
     MLDSA65_SIGNATURE_BYTES,
     PublicPair,
-    Signer,
+    RoleSigner,
 )
 
 INTOTO = "application/vnd.in-toto+json"
@@ -40,7 +41,15 @@ class Verified:
         return self.key_ids[0]
 
 
-def sign(payload: bytes, payload_type: str, *signers: Signer) -> bytes:
+@dataclass(frozen=True)
+class _Signature:
+    """One entry of an envelope: the bytes, and whose they claim to be."""
+
+    data: bytes
+    key_id: str | None
+
+
+def sign(payload: bytes, payload_type: str, *signers: RoleSigner) -> bytes:
     """The envelope of `payload`: two signatures from each signer."""
     message = _pre_authentication_encoding(payload, payload_type)
     signatures = [
@@ -51,6 +60,19 @@ def sign(payload: bytes, payload_type: str, *signers: Signer) -> bytes:
     return canonical.encode(
         {"payload": encode64(payload), "payloadType": payload_type, "signatures": signatures}
     )
+
+
+def add_signature(envelope: bytes, payload_type: str, signer: RoleSigner) -> bytes:
+    """The same envelope with one more signer's two signatures behind the others.
+
+    The caller has verified and judged the payload. Raises: Untrusted if the envelope is full.
+    """
+    payload, signatures = _open(envelope, payload_type)
+    if len(signatures) + 2 > MAX_SIGNATURES:
+        raise Untrusted(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
+    own = canonical.parse(sign(payload, payload_type, signer))
+    standing = canonical.parse(envelope, max_bytes=MAX_ENVELOPE_BYTES)
+    return canonical.encode({**standing, "signatures": standing["signatures"] + own["signatures"]})
 
 
 def verify(
@@ -70,6 +92,14 @@ def verify(
             "both an Ed25519 and an ML-DSA-65 signature of one enrolled pair are needed"
         )
     return Verified(payload, found)
+
+
+def unverified_payload(envelope: bytes, payload_type: str) -> bytes:
+    """The payload of an envelope that nobody vouches for: only to compare its digest.
+
+    Raises: Untrusted if it is no envelope of that type.
+    """
+    return _open(envelope, payload_type)[0]
 
 
 def encode64(data: bytes) -> str:
@@ -96,7 +126,7 @@ def _pre_authentication_encoding(payload: bytes, payload_type: str) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def _open(envelope: bytes, payload_type: str) -> tuple[bytes, list[bytes]]:
+def _open(envelope: bytes, payload_type: str) -> tuple[bytes, list[_Signature]]:
     fields = canonical.parse(envelope, max_bytes=MAX_ENVELOPE_BYTES)
     if fields.keys() != {"payload", "payloadType", "signatures"}:
         raise Untrusted("the envelope does not have exactly payload, payloadType and signatures")
@@ -105,22 +135,27 @@ def _open(envelope: bytes, payload_type: str) -> tuple[bytes, list[bytes]]:
     return decode64(fields["payload"], "the payload"), _signatures(fields["signatures"])
 
 
-def _signatures(entries: object) -> list[bytes]:
+def _signatures(entries: object) -> list[_Signature]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_SIGNATURES:
         raise Untrusted(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
     return [_signature(entry) for entry in entries]
 
 
-def _signature(entry: object) -> bytes:
+def _signature(entry: object) -> _Signature:
     if not isinstance(entry, dict) or not {"sig"} <= entry.keys() <= {"sig", "keyid"}:
         raise Untrusted("a signature has exactly sig and keyid")
-    return decode64(entry["sig"], "a signature")
+    key_id = entry.get("keyid")
+    if not isinstance(key_id, str | None):
+        raise Untrusted("a key id is not text")
+    return _Signature(decode64(entry["sig"], "a signature"), key_id)
 
 
-def _signed_by(pair: PublicPair, signatures: list[bytes], message: bytes) -> bool:
+def _signed_by(pair: PublicPair, signatures: list[_Signature], message: bytes) -> bool:
     """Both halves, from this one pair. Lengths tell the two kinds apart."""
-    classical = [sig for sig in signatures if len(sig) == ED25519_SIGNATURE_BYTES]
-    quantum = [sig for sig in signatures if len(sig) == MLDSA65_SIGNATURE_BYTES]
-    return any(pair.verifies_ed25519(sig, message) for sig in classical) and any(
-        pair.verifies_mldsa65(sig, message) for sig in quantum
+    # A key id never chooses a key; one that names another pair is a lie, and does not count.
+    own = [one.data for one in signatures if one.key_id in (None, pair.key_id)]
+    classical = [data for data in own if len(data) == ED25519_SIGNATURE_BYTES]
+    quantum = [data for data in own if len(data) == MLDSA65_SIGNATURE_BYTES]
+    return any(pair.verifies_ed25519(data, message) for data in classical) and any(
+        pair.verifies_mldsa65(data, message) for data in quantum
     )

@@ -12,7 +12,7 @@ from typing import Annotated
 from security.envelope import sign
 from security.errors import Untrusted
 from security.floor import Floor
-from security.pairs import Signer
+from security.pairs import RoleSigner
 from security.policy import TrustPolicy
 from security.record import (
     AtLeast,
@@ -105,13 +105,13 @@ class VerifiedIndex:
     fresh_until: datetime | None
 
 
-def sign_index(index: Index, signer: Signer) -> bytes:
+def sign_index(index: Index, signer: RoleSigner) -> bytes:
     """The releaser's envelope round `index`."""
     return sign(to_bytes(index), INDEX_TYPE, signer.require("releaser"))
 
 
 def sign_timestamp(
-    current: VerifiedIndex, *, created: datetime, expires: datetime, signer: Signer
+    current: VerifiedIndex, *, created: datetime, expires: datetime, signer: RoleSigner
 ) -> bytes:
     """The timestamp role's word that `current`, which it verified itself, is the newest."""
     stamp = Timestamp(
@@ -140,8 +140,13 @@ def verify_index(
     # 1. Clock and policy are not older than what was already seen.
     floor.check_clock(now)
     floor.check_policy(policy)
-    # 2. Signed by the releaser, for this environment.
-    verified = policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE)
+    # 2. Signed by as many releasers as the policy demands, for this environment.
+    verified = policy.verify(
+        envelope,
+        role="releaser",
+        payload_type=INDEX_TYPE,
+        threshold=policy.index_threshold(environment),
+    )
     index = from_bytes(Index, verified.payload)
     if index.environment != environment:
         raise Untrusted(f"the index is for {index.environment}, not {environment}")

@@ -6,7 +6,7 @@ Neither half is ever used, named or enrolled alone; the id of a key is a hash ov
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, Protocol
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -32,6 +32,8 @@ from security.errors import BadKey, CannotDecrypt
 
 Role = Literal["root", "policy", "trainer", "gatekeeper", "releaser", "timestamp"]
 ROLES: tuple[Role, ...] = ("root", "policy", "trainer", "gatekeeper", "releaser", "timestamp")
+RecipientName = Literal["serving", "gatekeeper"]
+RECIPIENTS: tuple[RecipientName, ...] = ("serving", "gatekeeper")
 
 SIGNATURE_SUITE = "ed25519+ml-dsa-65"
 ED25519_SIGNATURE_BYTES = 64
@@ -104,6 +106,35 @@ class PublicRecipient:
             raise BadKey("the recipient's public key is malformed") from error
 
 
+class RoleSigner(Protocol):
+    """A role that signs, wherever its private pair is: in files, in a KMS, behind a command."""
+
+    @property
+    def role(self) -> Role:
+        """The only role it signs as."""
+
+    @property
+    def public(self) -> PublicPair:
+        """What its signatures verify under."""
+
+    def sign(self, message: bytes, /) -> tuple[bytes, bytes]:
+        """The Ed25519 and the ML-DSA-65 signature over the same message. Raises: BadKey."""
+
+    def require(self, role: Role, /) -> "RoleSigner":
+        """Itself, if it holds `role`. Raises: BadKey."""
+
+
+class Opener(Protocol):
+    """Somebody for whom bundles are sealed, wherever the private key is."""
+
+    @property
+    def public(self) -> PublicRecipient:
+        """Whose stanza it opens."""
+
+    def unwrap(self, wrapped: bytes, /, *, info: bytes) -> bytes:
+        """The secret that was wrapped for it under `info`. Raises: CannotDecrypt."""
+
+
 class _Secret:
     """Something that never shows, copies or serialises what it holds."""
 
@@ -141,13 +172,9 @@ class Signer(_Secret):
     def require(self, role: Role) -> "Signer":
         """This signer, if it holds `role`.
 
-        Raises: BadKey otherwise: no role ever signs for another.
+        Raises: BadKey otherwise.
         """
-        if self.role != role:
-            raise BadKey(
-                f"the {self.role}'s key cannot sign as {role}",
-                remedy=f"run this where the {role}'s key is, and nowhere else",
-            )
+        refuse_other_role(self.role, role)
         return self
 
     def private_halves(self) -> dict[str, Any]:
@@ -192,6 +219,15 @@ class Recipient(_Secret):
 
     def __repr__(self) -> str:
         return f"<Recipient {self.public.recipient_id[:12]}, private keys withheld>"
+
+
+def refuse_other_role(holds: Role, wanted: Role) -> None:
+    """No role ever signs for another. Raises: BadKey."""
+    if holds != wanted:
+        raise BadKey(
+            f"the {holds}'s key cannot sign as {wanted}",
+            remedy=f"run this where the {wanted}'s key is, and nowhere else",
+        )
 
 
 _HPKE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)

@@ -6,7 +6,7 @@ counts only if the policy, read from its signed bytes every time, enrols its pai
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from security import canonical, envelope
@@ -24,6 +24,7 @@ from security.trust import (
     Limits,
     PairRecord,
     PolicyDigests,
+    RoleKeys,
     Rules,
     Trust,
 )
@@ -68,12 +69,44 @@ class TrustPolicy:
         digests = PolicyDigests(_sha256(payload), _sha256(judged))
         return cls(root, trust, from_bytes(Rules, judged), digests)
 
-    def verify(self, signed: bytes, *, role: Enrolled, payload_type: str) -> Verified:
+    def verify(
+        self, signed: bytes, *, role: Enrolled, payload_type: str, threshold: int = 1
+    ) -> Verified:
         """The payload of an envelope, if enough holders of `role` signed it.
 
+        Enough is the role's own threshold, or `threshold` if that is more.
         Raises: Untrusted; the reason tells a revoked key and another role's key from an unknown.
         """
-        return _verify(self.trust, signed, role=role, payload_type=payload_type)
+        return _verify(
+            self.trust, signed, role=role, payload_type=payload_type, threshold=threshold
+        )
+
+    def index_threshold(self, environment: str) -> int:
+        """How many releasers must sign an index of `environment`."""
+        role = self.trust.roles.get("releaser")
+        own = (self.trust.index_thresholds or {}).get(environment, 1)
+        return max(own, role.threshold if role else 1)
+
+    def for_cosigner(self) -> "TrustPolicy":
+        """The same policy with one releaser's signature enough, to judge what lacks the others.
+
+        For a releaser about to add a signature; nothing that passes may be served for it.
+        """
+        releasers = self.trust.roles.get("releaser", RoleKeys(()))
+        return self._with_releasers(releasers.keys)
+
+    def for_predecessor(self) -> "TrustPolicy":
+        """The same policy with one releaser's signature enough, be the key revoked since.
+
+        For what is to be superseded: a new index follows the standing one, whoever signed that.
+        """
+        releasers = self.trust.roles.get("releaser", RoleKeys(()))
+        revoked = (revocation.key for revocation in self.trust.revoked)
+        return self._with_releasers((*releasers.keys, *revoked))
+
+    def _with_releasers(self, keys: tuple[PairRecord, ...]) -> "TrustPolicy":
+        roles = {**self.trust.roles, "releaser": RoleKeys(keys, 1)}
+        return replace(self, trust=replace(self.trust, roles=roles, index_thresholds=None))
 
     def gates(self, model: str) -> tuple[GateRule, ...]:
         """What the rules demand of `model`; nothing set means nothing passes."""
@@ -87,6 +120,21 @@ class TrustPolicy:
     def recipients(self) -> tuple[PublicRecipient, ...]:
         """Everyone a new bundle is sealed for."""
         return tuple(record.recipient for record in self.trust.recipients)
+
+    def recipient(self, name: str) -> PublicRecipient:
+        """The enrolled recipient of a name.
+
+        Raises: Untrusted if the policy enrols none.
+        """
+        for record in self.trust.recipients:
+            if record.name == name:
+                return record.recipient
+        raise Untrusted(f"the policy enrols no recipient {name}")
+
+    def pairs(self, role: Enrolled) -> tuple[PublicPair, ...]:
+        """The pairs that hold a role."""
+        holders = self.trust.roles.get(role)
+        return tuple(record.pair for record in holders.keys) if holders else ()
 
     @property
     def limits(self) -> Limits:
@@ -113,14 +161,19 @@ def _verified_trust(signed: bytes, root: PublicPair) -> bytes:
         ) from error
 
 
-def _verify(trust: Trust, signed: bytes, *, role: Enrolled, payload_type: str) -> Verified:
+def _verify(
+    trust: Trust, signed: bytes, *, role: Enrolled, payload_type: str, threshold: int = 1
+) -> Verified:
     holders = trust.roles.get(role)
     if holders is None:
         raise Untrusted(f"the policy enrols no {role}")
     pairs = [record.pair for record in holders.keys]
     try:
         return envelope.verify(
-            signed, signers=pairs, payload_type=payload_type, threshold=holders.threshold
+            signed,
+            signers=pairs,
+            payload_type=payload_type,
+            threshold=max(holders.threshold, threshold),
         )
     except Untrusted as error:
         raise Untrusted(

@@ -3,9 +3,11 @@
 The wrap is HPKE base mode with X-Wing, HKDF-SHA256 and AES-256-GCM; its `info` holds the bundle
 and the recipient, so a stanza means nothing anywhere else. The file needs no signature: a stanza
 that holds another key opens nothing, because payloads are bound by digest and key commitment.
+Its digest of itself is no protection from anyone; it lets whoever holds no key see damage.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +15,7 @@ from security import canonical
 from security.envelope import decode64, encode64
 from security.errors import SecurityError, Untrusted
 from security.files import read_regular, replace_file
-from security.pairs import PublicRecipient, Recipient
+from security.pairs import Opener, PublicRecipient
 from security.record import Identifier, Sha256, Text, from_json, to_bytes
 from security.stream import cannot_decrypt
 
@@ -38,6 +40,7 @@ class Stanzas:
     bundle_id: Sha256
     suite: Identifier
     recipients: tuple[Stanza, ...]
+    sha256: Sha256 | None = None
 
     def __post_init__(self) -> None:
         ids = {stanza.id for stanza in self.recipients}
@@ -58,12 +61,14 @@ def read_stanzas(folder: Path) -> Stanzas:
     stanzas = from_json(Stanzas, canonical.parse(data), "recipients")
     for stanza in stanzas.recipients:
         decode64(stanza.wrapped, "a stanza")
+    if stanzas.sha256 not in (None, _digest(stanzas)):
+        raise Untrusted("the recipients' stanzas are damaged")
     return stanzas
 
 
 def write_stanzas(folder: Path, stanzas: Stanzas) -> None:
     """Replace the stanzas of a release folder at once."""
-    replace_file(folder / RECIPIENTS, to_bytes(stanzas))
+    replace_file(folder / RECIPIENTS, to_bytes(replace(stanzas, sha256=_digest(stanzas))))
 
 
 def wrap_key(key: bytes, *, bundle_id: str, recipient: PublicRecipient) -> Stanza:
@@ -72,7 +77,7 @@ def wrap_key(key: bytes, *, bundle_id: str, recipient: PublicRecipient) -> Stanz
     return Stanza(recipient.recipient_id, encode64(recipient.wrap(key, info=info)))
 
 
-def unwrap_key(stanzas: Stanzas, recipient: Recipient) -> bytes:
+def unwrap_key(stanzas: Stanzas, recipient: Opener) -> bytes:
     """The bundle key, for a recipient that has a stanza.
 
     Raises: CannotDecrypt, the same whether the stanza is absent, foreign or damaged.
@@ -87,6 +92,10 @@ def unwrap_key(stanzas: Stanzas, recipient: Recipient) -> bytes:
     if len(key) != KEY_BYTES:
         raise cannot_decrypt()
     return key
+
+
+def _digest(stanzas: Stanzas) -> str:
+    return hashlib.sha256(to_bytes(replace(stanzas, sha256=None))).hexdigest()
 
 
 def _info(bundle_id: str, recipient_id: str) -> bytes:

@@ -30,7 +30,9 @@ from security.verify import (
 __all__ = ["VerifiedRelease", "sign_gates", "sign_provenance", "sign_release", "verify_release"]
 
 
-def sign_provenance(folder: Path, build: Build, sealed: SealedBundle, *, signer: RoleSigner) -> None:
+def sign_provenance(
+    folder: Path, build: Build, sealed: SealedBundle, *, signer: RoleSigner
+) -> None:
     """The trainer states what it built the sealed files from."""
     payload = provenance_statement(build, sealed).to_bytes()
     replace_file(folder / PROVENANCE, sign(payload, INTOTO, signer.require("trainer")))

@@ -12,7 +12,7 @@ from security.bundle import SEAL_SUITE
 from security.envelope import decode64, encode64, sign
 from security.errors import Untrusted
 from security.gates import GateRule
-from security.pairs import SIGNATURE_SUITE, PublicPair, PublicRecipient, Signer
+from security.pairs import SIGNATURE_SUITE, PublicPair, PublicRecipient, RoleSigner
 from security.record import (
     Identifier,
     Line,
@@ -106,6 +106,8 @@ class Trust:
     revoked: tuple[Revocation, ...] = ()
     suites: tuple[Identifier, ...] = (SIGNATURE_SUITE, SEAL_SUITE)
     minimum_index: Mapping[Name, Size] | None = None
+    # Environment to the number of releasers its indexes need, where the role's own is too few.
+    index_thresholds: Mapping[Name, Ordinal] | None = None
 
     def check(self, root: PublicPair) -> None:
         """Refuse a policy that enrols a key twice, or an unreachable threshold.
@@ -121,6 +123,10 @@ class Trust:
         for role, holders in self.roles.items():
             if holders.threshold > len(holders.keys):
                 raise Untrusted(f"the threshold of {role} is above its number of keys")
+        releasers = self.roles.get("releaser")
+        for environment, needed in (self.index_thresholds or {}).items():
+            if releasers is None or needed > len(releasers.keys):
+                raise Untrusted(f"{environment} needs more releasers than are enrolled")
 
     def _pairs(self) -> Iterator[PublicPair]:
         for holders in self.roles.values():
@@ -157,13 +163,13 @@ class PolicyDigests:
     rules: Sha256
 
 
-def sign_trust(trust: Trust, *roots: Signer) -> bytes:
+def sign_trust(trust: Trust, *roots: RoleSigner) -> bytes:
     """The root's envelope round `trust`, which is checked as a verifier would."""
     for root in roots:
         trust.check(root.require("root").public)
     return sign(to_bytes(trust), TRUST_TYPE, *roots)
 
 
-def sign_rules(rules: Rules, *signers: Signer) -> bytes:
+def sign_rules(rules: Rules, *signers: RoleSigner) -> bytes:
     """The policy role's envelope round `rules`."""
     return sign(to_bytes(rules), RULES_TYPE, *(one.require("policy") for one in signers))

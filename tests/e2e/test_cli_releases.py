@@ -216,7 +216,7 @@ def test_keys_init_makes_private_files_once_and_prints_no_secret(site: Site) -> 
     assert "nothing changed" in done.stdout
     assert {p: p.read_bytes() for p in site.keys.rglob("*") if p.is_file()} == before
     private = [p for p in before if p.suffix == ".pem"]
-    assert len(private) == 14
+    assert len(private) == 16
     assert {stat.S_IMODE(p.stat().st_mode) for p in private} == {0o600}
     assert "PRIVATE" not in done.output
     assert not any(line in done.output for p in private for line in p.read_text().splitlines())

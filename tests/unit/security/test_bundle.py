@@ -140,6 +140,7 @@ def test_a_foreign_stanza_under_the_right_ids_does_not_open(
     home.make_release(tmp_path / "p", other)
     path = released.folder / "recipients.json"
     listed = json.loads(path.read_bytes())
+    del listed["sha256"]
     pasted = json.loads((other / "recipients.json").read_bytes())["recipients"][0]
     listed["recipients"] = [pasted]
     path.write_text(json.dumps(listed))
@@ -155,6 +156,7 @@ def test_another_recipients_stanza_does_not_open(
     stranger = Recipient.generate()
     path = released.folder / "recipients.json"
     listed = json.loads(path.read_bytes())
+    del listed["sha256"]
     listed["recipients"][0]["id"] = stranger.public.recipient_id
     path.write_text(json.dumps(listed))
     for key in (stranger, home.recipient):
@@ -221,7 +223,7 @@ def test_an_added_recipient_opens_the_untouched_payload(
     new = Recipient.generate()
     for _ in range(2):
         add_recipient(released.folder, recipient=home.recipient, new=new.public)
-    assert len(recipients.read_stanzas(released.folder).recipients) == 2
+    assert len(recipients.read_stanzas(released.folder).recipients) == 3
     assert before == {path: path.read_bytes() for path in (released.folder / "payload").iterdir()}
     for number, key in enumerate((new, home.recipient)):
         open_bundle(released.folder, released.release, recipient=key, into=tmp_path / f"o{number}")
@@ -308,6 +310,7 @@ def test_recipient_counts_and_sizes_are_capped(
 ) -> None:
     path = released.folder / "recipients.json"
     listed = json.loads(path.read_bytes())
+    del listed["sha256"]
     stanza = listed["recipients"][0]
     for bad in ([], [stanza, stanza], [{**stanza, "id": f"{n:064x}"} for n in range(65)]):
         path.write_text(json.dumps({**listed, "recipients": bad}))
@@ -322,9 +325,19 @@ def test_recipient_counts_and_sizes_are_capped(
             seal(files, recipients=nobody, out=tmp_path / "out")
 
 
+def test_a_damaged_stanza_is_seen_without_a_key(home: Any, released: SimpleNamespace) -> None:
+    path = released.folder / "recipients.json"
+    wrapped = json.loads(path.read_bytes())["recipients"][0]["wrapped"]
+    damaged = wrapped[:40] + ("A" if wrapped[40] != "A" else "B") + wrapped[41:]
+    path.write_text(path.read_text().replace(wrapped, damaged))
+    with pytest.raises(Untrusted, match="damaged"):
+        bundles.check_bundle(released.folder, released.release.bundle)
+
+
 def test_base64_in_another_form_is_refused_in_stanzas(released: SimpleNamespace) -> None:
     path = released.folder / "recipients.json"
     listed = json.loads(path.read_bytes())
+    del listed["sha256"]
     wrapped = listed["recipients"][0]["wrapped"]
     assert wrapped.endswith("=")
     last = wrapped.rstrip("=")[-1]
@@ -341,6 +354,7 @@ def test_an_unknown_suite_is_refused_whoever_names_it(
 ) -> None:
     path = released.folder / "recipients.json"
     listed = json.loads(path.read_bytes())
+    del listed["sha256"]
     path.write_text(json.dumps({**listed, "suite": "none"}))
     with pytest.raises(Untrusted, match="suite"):
         open_bundle(

@@ -12,7 +12,7 @@ import pytest
 
 from security.errors import BadKey
 from security.keys import Recipient, Signer, init_keys, load_recipient, load_signer
-from security.pairs import ROLES
+from security.pairs import RECIPIENTS, ROLES
 from security.policy import TrustPolicy, load_root
 
 PASSPHRASE = "correct horse battery staple"
@@ -39,7 +39,9 @@ def test_every_role_has_a_private_folder_and_the_policy_verifies(tmp_path: Path)
         enrolled = policy.trust.roles.get(role)  # type: ignore[call-overload]
         public = made.root if role == "root" else enrolled.keys[0].pair
         assert signer.public == public
-    assert policy.recipients == (load_recipient(tmp_path / "keys").public,)
+    opening = [load_recipient(tmp_path / "keys", name).public for name in RECIPIENTS]
+    assert policy.recipients == tuple(opening)
+    assert policy.recipient("gatekeeper") == opening[1]
 
 
 def test_running_it_twice_changes_nothing_and_says_so(tmp_path: Path) -> None:

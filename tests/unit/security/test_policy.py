@@ -170,7 +170,7 @@ def test_recipients_come_from_the_policy(home: Any) -> None:
             RecipientRecord.of("auditor", auditor.public),
         ),
     )
-    assert policy.recipients == (home.recipient.public, auditor.public)
+    assert policy.recipients == (*home.policy.recipients, auditor.public)
 
 
 def test_the_root_file_is_pinned_from_a_regular_file_only(home: Any, tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ CREATE TABLE IF NOT EXISTS repository(
   id TEXT PRIMARY KEY, namespace TEXT NOT NULL, default_branch TEXT NOT NULL,
   created_s INTEGER NOT NULL, read_only INTEGER NOT NULL, protection TEXT
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS repository_metadata(
+  repository TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(repository, key)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS branch(
   repository TEXT NOT NULL, name TEXT NOT NULL, head TEXT NOT NULL, hidden INTEGER NOT NULL,
   staging INTEGER NOT NULL, PRIMARY KEY(repository, name)
@@ -284,6 +287,6 @@ def _open(path: Path) -> apsw.Connection:
         raise damaged_graph(path, str(error)) from error
     if verdict != "ok":
         raise damaged_graph(path, str(verdict))
-    if version < SCHEMA_VERSION:
-        connection.execute(f"BEGIN; {SCHEMA} COMMIT;")
+    # Always: a table that came later is added to a graph that was made before it.
+    connection.execute(f"BEGIN; {SCHEMA} COMMIT;")
     return connection

@@ -11,6 +11,7 @@ from pathlib import Path
 
 PROC = Path("/proc")
 POLL_S = 0.05
+EXEC_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,26 @@ def _carries(pid: int, mark: str) -> bool:
     if not PROC.joinpath("self/environ").exists():
         return True
     try:
-        return mark.encode() in PROC.joinpath(str(pid), "environ").read_bytes().split(b"\0")
+        return mark.encode() in _environment(pid).split(b"\0")
     except PermissionError:
         # A run that loaded a signing key hides its memory from its own user too; what belongs
         # to another user cannot be signalled anyway.
         return True
     except OSError:
         return False
+
+
+def _environment(pid: int) -> bytes:
+    """Names and values, each ended by NUL; in the middle of an exec the kernel shows none yet."""
+    found = b""
+
+    def shown() -> bool:
+        nonlocal found
+        found = PROC.joinpath(str(pid), "environ").read_bytes()
+        return bool(found)
+
+    wait_until(shown, seconds=EXEC_S)
+    return found
 
 
 def _from_proc(pid: int) -> Process | None:

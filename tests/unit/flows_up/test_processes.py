@@ -2,10 +2,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -92,6 +94,22 @@ def test_orphans_of_a_dead_leader_are_still_its_family(
     process.kill()
     process.wait()
     assert {p.pid for p in family(found.pid, found.birth, mark=MARK)} == {child}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only /proc shows another's environment")
+def test_an_orphan_amid_its_exec_is_not_taken_for_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    environ = tmp_path / "7" / "environ"
+    environ.parent.mkdir()
+    environ.touch()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "environ").touch()
+    later = threading.Timer(0.1, environ.write_bytes, [f"A=1\0{MARK}\0".encode()])
+    later.start()
+    assert processes._carries(7, MARK)
+    later.join()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only /proc shows another's environment")

@@ -2,9 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# One process a core; a file's tests stay together, since they share their servers.
+PARALLEL := -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-contract test-long lint up down lock clean
+.PHONY: help setup demo test test-contract test-attacks test-long lint up down lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,13 +29,16 @@ demo: $(READY) ## a year of real flights through the whole loop
 	@$(BIN)/headrace demo
 
 test: $(READY) ## every test that needs nothing from outside
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 test-contract: $(READY) ## the storage contract; LAKEFS_ENDPOINT=... runs it against a real lakeFS
 	@$(BIN)/python -m pytest tests/contract
 
 test-long: $(READY) ## the slow tests too
-	@$(BIN)/python -m pytest -m "long or not long"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "long or not long"
+
+test-attacks: $(READY) ## the reviewer's list of attacks, one test each
+	@$(BIN)/python -m pytest tests/attacks
 
 lint: $(READY) ## ruff and mypy --strict over every package
 	@$(BIN)/ruff check .

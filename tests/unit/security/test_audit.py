@@ -1,160 +1,157 @@
-import hashlib
-import itertools
-import multiprocessing
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from security import canonical, merkle
-from security.audit import LOG, AuditLog
+from security import merkle
+from security.audit import (
+    SEGMENT,
+    Entry,
+    Log,
+    Peaks,
+    check_growth,
+    line_of,
+    lines_of,
+    sign_checkpoint,
+    verify_checkpoint,
+)
 from security.errors import BadKey, Untrusted
 
 NOW = "2013-08-01T12:00:00Z"
 
 
-def filled(folder: Path, count: int) -> AuditLog:
-    log = AuditLog(folder)
-    for number in range(count):
-        assert log.append({"what": "signed", "number": number}) == number
-    return log
-
-
-def leaves(count: int) -> list[bytes]:
-    return [merkle.leaf_hash(b"%d" % number) for number in range(count)]
-
-
-def hexes(proof: list[bytes]) -> list[str]:
-    return [step.hex() for step in proof]
-
-
-def test_roots_are_those_of_rfc_6962() -> None:
-    # The vectors of Certificate Transparency's reference implementations.
-    inputs = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", ""]
-    inputs[-1] = "606162636465666768696a6b6c6d6e6f"
-    nodes = [merkle.leaf_hash(bytes.fromhex(item)) for item in inputs]
-    assert merkle.root([]).hex() == hashlib.sha256(b"").hexdigest()
-    assert merkle.root(nodes[:1]).hex() == (
-        "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
+def entry(number: int, **changes: Any) -> Entry:
+    made = Entry(
+        number=number,
+        kind="index.promoted",
+        at=NOW,
+        actor="ana",
+        subject=f"environments/production/index/{number + 1}",
+        transaction="ab" * 32,
+        digest="cd" * 32,
+        reason="passed its canary",
     )
-    assert merkle.root(nodes[:2]).hex() == (
-        "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"
+    return replace(made, **changes)
+
+
+def log_of(count: int) -> Log:
+    return Log(tuple(line_of(entry(number)) for number in range(count)))
+
+
+def peaks_of(log: Log) -> Peaks:
+    return Peaks.of(merkle.CompactRange().extended(log.leaves))
+
+
+def test_an_entry_is_one_canonical_line_that_reads_back() -> None:
+    assert line_of(entry(3)) == (
+        b'{"actor":"ana","at":"2013-08-01T12:00:00Z","digest":"'
+        + b"cd" * 32
+        + b'","kind":"index.promoted","number":3,"reason":"passed its canary",'
+        b'"subject":"environments/production/index/4","transaction":"'
+        + b"ab" * 32
+        + b'","type":"headrace.dev/audit/v1"}'
     )
-    assert merkle.root(nodes).hex() == (
-        "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328"
-    )
-
-
-def test_every_inclusion_proof_holds_and_no_other_leaf_does() -> None:
-    for size in range(1, 18):
-        nodes = leaves(size)
-        root = merkle.root(nodes).hex()
-        for place in range(size):
-            proof = hexes(merkle.inclusion_proof(place, nodes))
-            merkle.verify_inclusion(nodes[place], place, size, proof, root)
-            for wrong in (place - 1, place + 1, size):
-                with pytest.raises(Untrusted):
-                    merkle.verify_inclusion(nodes[place], wrong, size, proof, root)
-            with pytest.raises(Untrusted):
-                merkle.verify_inclusion(merkle.leaf_hash(b"x"), place, size, proof, root)
-            with pytest.raises(Untrusted):
-                merkle.verify_inclusion(nodes[place], place, size, [*proof, root], root)
-
-
-def test_every_consistency_proof_holds_and_no_fork_does() -> None:
-    for earlier, size in itertools.combinations_with_replacement(range(1, 18), 2):
-        nodes = leaves(size)
-        old, new = merkle.root(nodes[:earlier]).hex(), merkle.root(nodes).hex()
-        proof = hexes(merkle.consistency_proof(earlier, nodes))
-        merkle.verify_consistency(earlier, old, size, new, proof)
-        forked = merkle.root([*nodes[: earlier - 1], merkle.leaf_hash(b"x")]).hex()
-        with pytest.raises(Untrusted):
-            merkle.verify_consistency(earlier, forked, size, new, proof)
-        with pytest.raises(Untrusted):
-            merkle.verify_consistency(earlier, old, size, forked, proof)
-        with pytest.raises(Untrusted):
-            merkle.verify_consistency(earlier, old, size, new, [*proof, new])
-        if proof:
-            with pytest.raises(Untrusted):
-                merkle.verify_consistency(earlier, old, size, new, proof[:-1])
-
-
-def test_the_log_proves_its_entries_and_its_growth(tmp_path: Path) -> None:
-    log = filled(tmp_path, 5)
-    early = log.root()
-    log.append({"what": "promoted"})
-    log.append({"what": "rolled back"})
-    line = canonical.encode({"what": "promoted"})
-    proof = log.inclusion_proof(5)
-    merkle.verify_inclusion(merkle.leaf_hash(line), 5, 7, proof, log.root())
-    merkle.verify_consistency(5, early, 7, log.root(), log.consistency_proof(5))
-    assert log.entries()[6] == {"what": "rolled back"}
+    assert log_of(4).entries[3] == entry(3)
 
 
 @pytest.mark.parametrize(
-    ("damage", "reason"),
+    "changes",
     [
-        (lambda lines: lines[:-1], "truncated"),
-        (lambda lines: lines[1:], "truncated"),
-        (lambda lines: [lines[1], lines[0], *lines[2:]], "rewritten"),
-        (lambda lines: [*lines[:-1], b'{"what":"nothing"}'], "rewritten"),
-        (lambda lines: [b"{}", *lines], "rewritten"),
+        {"kind": "something.else"},
+        {"actor": "two\nlines"},
+        {"actor": "\u202eana"},
+        {"subject": "../escape of a name"},
+        {"digest": "CD" * 32},
+        {"reason": ""},
+        {"at": "yesterday"},
+        {"type": "headrace.dev/audit/v2"},
     ],
 )
+def test_what_no_reader_would_take_is_never_written(changes: dict[str, Any]) -> None:
+    with pytest.raises(Untrusted):
+        line_of(entry(0, **changes))
+
+
+def test_an_entry_that_bears_another_number_is_refused() -> None:
+    moved = Log((line_of(entry(1)), line_of(entry(0))))
+    with pytest.raises(Untrusted, match="entry 0 of the audit log is numbered 1"):
+        moved.entries  # noqa: B018
+
+
+def test_the_log_proves_its_entries_and_its_growth() -> None:
+    log, early = log_of(7), log_of(5)
+    merkle.verify_inclusion(log.leaves[5], 5, 7, log.inclusion_proof(5), log.root())
+    merkle.verify_consistency(5, early.root(), 7, log.root(), log.consistency_proof(5))
+    merkle.verify_inclusion(log.leaves[2], 2, 5, log.inclusion_proof(2, 5), early.root())
+
+
+def test_what_the_log_does_not_have_is_not_proved() -> None:
+    with pytest.raises(Untrusted, match="no entry 7"):
+        log_of(7).inclusion_proof(7)
+    with pytest.raises(Untrusted, match="truncated: it had 8 entries and has 7"):
+        log_of(7).consistency_proof(8)
+
+
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 127, 128, 130])
+@pytest.mark.parametrize("added", [1, 2, 64, 70])
+def test_peaks_and_last_segment_are_all_that_an_append_needs(size: int, added: int) -> None:
+    log = log_of(size + added)
+    tail = log.lines[size - size % SEGMENT : size]
+    assert peaks_of(log_of(size)).extended(tail, log.lines[size:]) == peaks_of(log)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda tail: tail[:-1], lambda tail: [*tail, b"{}"], lambda tail: [b"{}", *tail[1:]]]
+)
+def test_an_append_refuses_a_tail_that_is_not_the_logs_own(damage: Any) -> None:
+    log = log_of(70)
+    with pytest.raises(Untrusted, match="last segment is not the end of its 70 entries"):
+        peaks_of(log).extended(damage(list(log.lines[64:])), [b"{}"])
+
+
+DAMAGES = [
+    (lambda lines: lines[:-1], "truncated: it had 70 entries and has 69"),
+    (lambda lines: lines[1:], "truncated"),
+    (lambda lines: (lines[1], lines[0], *lines[2:]), "rewritten or forked"),
+    (lambda lines: (*lines[:-1], b'{"what":"nothing"}'), "rewritten or forked"),
+    (lambda lines: (b"{}", *lines), "rewritten or forked"),
+]
+
+
+@pytest.mark.parametrize(("damage", "reason"), DAMAGES)
 def test_a_rewritten_past_fails_against_the_stored_checkpoint(
-    home: Any, tmp_path: Path, damage: Any, reason: str
+    home: Any, damage: Any, reason: str
 ) -> None:
-    log = filled(tmp_path, 4)
-    checkpoint = log.checkpoint(created=NOW, signer=home.signers["timestamp"])
-    assert log.check_grown_from(checkpoint, policy=home.policy).size == 4
-    lines = (tmp_path / LOG).read_bytes().splitlines()
-    (tmp_path / LOG).write_bytes(b"".join(line + b"\n" for line in damage(lines)))
+    log = log_of(70)
+    signed = sign_checkpoint(peaks_of(log), created=NOW, signer=home.signers["timestamp"])
+    known = verify_checkpoint(signed, policy=home.policy)
+    log.check_grown_from(known.size, known.root)
+    log_of(75).check_grown_from(known.size, known.root)
     with pytest.raises(Untrusted, match=reason):
-        log.check_grown_from(checkpoint, policy=home.policy)
+        Log(damage(log.lines)).check_grown_from(known.size, known.root)
 
 
-def test_a_log_that_only_grew_passes(home: Any, tmp_path: Path) -> None:
-    log = filled(tmp_path, 4)
-    checkpoint = log.checkpoint(created=NOW, signer=home.signers["timestamp"])
-    log.append({"what": "more"})
-    assert log.check_grown_from(checkpoint, policy=home.policy).size == 4
+@pytest.mark.parametrize(("damage", "reason"), DAMAGES)
+def test_a_rewritten_past_fails_against_peaks_that_were_kept(damage: Any, reason: str) -> None:
+    log = log_of(70)
+    forged = Log(damage(log.lines))
+    with pytest.raises(Untrusted, match=reason):
+        check_growth(peaks_of(log), peaks_of(forged), forged.lines[64:])
 
 
-def test_only_the_timestamp_role_signs_checkpoints(home: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [0, 1, 63, 64, 69, 70])
+def test_growth_is_checked_by_reading_only_from_the_known_segment_on(known: int) -> None:
+    log = log_of(70)
+    check_growth(peaks_of(log_of(known)), peaks_of(log), log.lines[known - known % SEGMENT :])
+
+
+def test_only_the_timestamp_role_signs_checkpoints(home: Any) -> None:
     with pytest.raises(BadKey):
-        filled(tmp_path, 1).checkpoint(created=NOW, signer=home.signers["trainer"])
+        sign_checkpoint(peaks_of(log_of(1)), created=NOW, signer=home.signers["trainer"])
 
 
-def test_a_torn_last_line_was_never_acknowledged(tmp_path: Path) -> None:
-    log = filled(tmp_path, 2)
-    with (tmp_path / LOG).open("ab") as file:
-        file.write(b'{"what":"half')
-    assert len(log.entries()) == 2
-    assert log.append({"what": "next"}) == 2
-    assert [entry["what"] for entry in log.entries()] == ["signed", "signed", "next"]
-
-
-def append_many(folder: Path) -> None:
-    log = AuditLog(folder)
-    for number in range(20):
-        log.append({"number": number})
-
-
-def test_two_writers_lose_nothing(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    writers = [spawn.Process(target=append_many, args=(tmp_path,)) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    entries = AuditLog(tmp_path).entries()
-    assert sorted(entry["number"] for entry in entries) == sorted([*range(20)] * 2)
-
-
-def test_an_empty_log_has_a_root_and_no_proofs(tmp_path: Path) -> None:
-    log = AuditLog(tmp_path)
-    assert log.root() == hashlib.sha256(b"").hexdigest()
-    with pytest.raises(Untrusted, match="no entry 0"):
-        log.inclusion_proof(0)
-    with pytest.raises(Untrusted, match="truncated"):
-        log.consistency_proof(1)
+def test_a_torn_or_overlong_segment_is_refused() -> None:
+    assert lines_of(b"a\nb\n") == [b"a", b"b"]
+    for segment in (b"a\nb", b"a\n" * (SEGMENT + 1)):
+        with pytest.raises(Untrusted, match="torn or too long"):
+            lines_of(segment)

@@ -7,7 +7,7 @@ Unavailable: whether the call took effect is then unknown, and the caller must l
 import io
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -251,6 +251,11 @@ class LakeFS:
             self._api.objects.upload_object(
                 repository, branch, path, content=content, _request_timeout=TIMEOUT_S, **condition
             )
+
+    def delete(self, repository: str, branch: str, path: str) -> None:
+        """Stage the removal of one object; one that is not there is no error."""
+        with suppress(NotFound), self._errors(f"object {repository}/{branch}/{path}"):
+            self._api.objects.delete_object(repository, branch, path, _request_timeout=TIMEOUT_S)
 
     def get(self, repository: str, ref: str, path: str) -> bytes:
         """The object's bytes, whole."""

@@ -2,29 +2,56 @@
 
 Two branches that appended to one Delta table hold different files under the same log name, so
 lakeFS alone can only refuse, or lose one side's rows.
+
+A branch may be merged again: what counts then is what changed on it since the commit that was
+merged before. A row is in conflict if the target does not show it as the branch last saw it,
+and does not show it as the branch has it now either.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
 from storage import records, tables
-from storage.compare import Changes, changes
+from storage.compare import Changes, Comparison, compare
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
 from storage.runs import Outcome, Provenance, Run, commit_once
 
 STAGE = "merge"
 _SHOWN = 5
+_KINDS = ("added", "changed", "removed")
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A table as a merge leaves it on its run branch, for a caller that checks the result.
+
+    `rows` are those added or changed, part by part as they are written.
+    """
+
+    run: Run
+    table: str
+    rows: pl.DataFrame
+
+    def result(self) -> pl.LazyFrame:
+        """The whole table with the merge applied so far."""
+        handle = tables.open_table(self.run.lake, self.run.repository, self.run.branch, self.table)
+        return pl.scan_delta(handle, storage_options=self.run.lake.storage_options)
+
+
+# Raises to refuse the merge; `is_last` says that every part of the table is applied.
+Check = Callable[[Applied, bool], None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A table's changes since the merge base."""
+    """A table's changes since the branch was last the target's equal."""
 
     table: str
-    changes: Changes
+    changes: Comparison
 
 
 def merge_branch(
@@ -34,12 +61,13 @@ def merge_branch(
     *,
     keys: Mapping[str, Sequence[str]],
     into: str = MAIN,
+    check: Check | None = None,
     by: Provenance | None = None,
 ) -> Outcome:
-    """Land what `source` changed since it left `into`, once per head of `source`.
+    """Land what `source` changed since it left `into` or was last merged, once per head.
 
     Raises: Refused with the keys that changed on both sides, or with uncommitted changes left
-    on `source`, or for a schema change; `into` is then as it was.
+    on `source`, or for a schema change; what `check` raises; `into` is then as it was.
     """
     if lake.fs.uncommitted(repository, source):
         raise Refused(
@@ -47,29 +75,42 @@ def merge_branch(
             remedy=f"Commit them, or drop them, then merge {source} again.",
         )
     head = lake.pin(repository, source)
-    _refuse_second(lake, head, source, into)
-    base = Pin(repository, lake.fs.merge_base(repository, source, into))
+    base = merge_base(lake, head, source, into)
     ours = _changes_of(lake, base, head, keys)
     return commit_once(
         lake,
         repository,
         stage=STAGE,
         run_id=records.run_id(STAGE, head.commit, into),
-        body=lambda run: _apply(run, ours, base, head, source),
+        body=lambda run: _apply(run, ours, base, head, source, check),
         inputs={"source": head, "merge base": base},
         on=into,
         by=by,
     )
 
 
-def _refuse_second(lake: Lake, head: Pin, source: str, into: str) -> None:
-    """Rows were copied, not merged, so the merge base of the two refs did not move."""
-    for record in records.at(lake, lake.pin(head.repository, into), stage=STAGE):
-        if record.details["branch"] == source and record.inputs["source"] != str(head):
+def merge_base(lake: Lake, head: Pin, source: str, into: str) -> Pin:
+    """The branch's commit whose rows `into` has: where it left, or what was merged of it last.
+
+    Raises: Refused if that merge was undone and may not run again.
+    """
+    repository = head.repository
+    for record in records.at(lake, lake.pin(repository, into), stage=STAGE):
+        before = Pin.parse(record.inputs["source"])
+        if record.details["branch"] != source or before == head:
+            continue
+        # A branch that was made anew under the name has another history.
+        if lake.fs.merge_base(repository, before.commit, head.commit) != before.commit:
+            continue
+        if record.superseded is None:
+            return before
+        if not record.superseded.may_run_again:
             raise Refused(
-                f"Branch {source} was merged into {into} before, at another commit.",
+                f"{source} was merged into {into} before, and rollback "
+                f"{record.superseded.by[:12]} undid that for good.",
                 remedy=f"Make a new branch from {into} and put the new changes there.",
             )
+    return Pin(repository, lake.fs.merge_base(repository, head.commit, into))
 
 
 def _changes_of(lake: Lake, base: Pin, head: Pin, keys: Mapping[str, Sequence[str]]) -> list[_Side]:
@@ -82,64 +123,112 @@ def _changes_of(lake: Lake, base: Pin, head: Pin, keys: Mapping[str, Sequence[st
             f"{unknown[0]} changed on the branch, and its key is not known.",
             remedy="Give the dataset a contract with a primary key in the pipeline.",
         )
-    return [_Side(n, changes(lake, base, head, n, key=keys[n])) for n in names]
+    return [_Side(n, compare(lake, base, head, n, key=keys[n])) for n in names]
 
 
-def _apply(run: Run, ours: Sequence[_Side], base: Pin, head: Pin, source: str) -> None:
+def _apply(
+    run: Run, ours: Sequence[_Side], base: Pin, head: Pin, source: str, check: Check | None
+) -> None:
     for side in ours:
         if side.changes.schema:
             raise Refused(
                 f"{side.table} changed its schema: {'; '.join(side.changes.schema)}.",
                 remedy="Change the contract in the pipeline first, and deliver in the new schema.",
             )
-        _refuse_overlap(side, _theirs(run, base, side))
-        _write(run, side)
-        for kind in ("added", "changed", "removed"):
-            run.counts[f"{side.table}:{kind}"] = getattr(side.changes, kind).height
+        _apply_table(run, side, base, head, check)
     copied = _copy_records(run, base, head)
     run.details.update(source=str(head), branch=source, records=copied)
 
 
-def _theirs(run: Run, base: Pin, side: _Side) -> pl.DataFrame:
+def _apply_table(run: Run, side: _Side, base: Pin, head: Pin, check: Check | None) -> None:
+    table, key = side.table, side.changes.key
+    since = _against(run, base, table, key)
+    parts = max(side.changes.parts, since.parts if since else 1)
+    run.counts.update({f"{table}:{kind}": 0 for kind in _KINDS})
+    for number in range(parts):
+        ours = side.changes.part(number, parts)
+        _refuse_repeated(table, ours, side.changes.repeated(number, parts))
+        theirs = since.part(number, parts).keys if since else ours.keys.clear()
+        apart = partial(_apart, run, head, table, key, number, parts)
+        mine = _unopposed(table, ours, theirs, apart)
+        _write(run, table, mine)
+        for kind in _KINDS:
+            run.counts[f"{table}:{kind}"] += getattr(mine, kind).height
+        if check:
+            rows = pl.concat([mine.added, mine.changed])
+            check(Applied(run, table, rows), number == parts - 1)
+
+
+def _against(run: Run, pin: Pin, table: str, key: Sequence[str]) -> Comparison | None:
+    """From a commit of the branch to the target as this attempt found it."""
     try:
-        return changes(run.lake, base, run.base, side.table, key=side.changes.key).keys
+        return compare(run.lake, pin, run.base, table, key=key)
     except NotFound:
-        return side.changes.keys.clear()
+        return None
 
 
-def _refuse_overlap(side: _Side, theirs: pl.DataFrame) -> None:
-    both = side.changes.keys.join(theirs, on=list(side.changes.key), how="semi", nulls_equal=True)
+def _unopposed(
+    table: str, ours: Changes, theirs: pl.DataFrame, apart: Callable[[], pl.DataFrame]
+) -> Changes:
+    """Ours without what the target shows in the same way already. Raises Refused for conflicts."""
+    key = list(ours.key)
+    both = ours.keys.join(theirs, on=key, how="semi", nulls_equal=True)
     if both.is_empty():
-        return
-    shown = ", ".join(str(row) for row in both.head(_SHOWN).rows())
+        return ours
+    conflicts = both.join(apart(), on=key, how="semi", nulls_equal=True)
+    if conflicts.is_empty():
+        return ours.without(both)
+    shown = ", ".join(str(row) for row in conflicts.sort(key).head(_SHOWN).rows())
     raise Refused(
-        f"{both.height} keys of {side.table} changed on both sides: {shown}"
-        f"{', …' if both.height > _SHOWN else ''}.",
+        f"{conflicts.height} keys of {table} changed on both sides: {shown}"
+        f"{', …' if conflicts.height > _SHOWN else ''}.",
         remedy="Decide those rows on your branch: take over what stands on the target, and merge.",
     )
 
 
-def _write(run: Run, side: _Side) -> None:
-    if side.changes.changed.is_empty() and side.changes.removed.is_empty():
-        run.append(side.table, side.changes.added)
+def _apart(
+    run: Run, head: Pin, table: str, key: Sequence[str], number: int, of: int
+) -> pl.DataFrame:
+    """Keys of one part that the branch, as it is now, and the target do not show alike."""
+    differs = _against(run, head, table, key)
+    return differs.part(number, of).keys if differs else pl.DataFrame(schema=list(key))
+
+
+def _refuse_repeated(table: str, ours: Changes, repeated: pl.DataFrame) -> None:
+    """Rows that only arrived may repeat a key; which of two replaces one cannot be told."""
+    repeated = repeated.join(ours.changed, on=list(ours.key), how="semi", nulls_equal=True)
+    if repeated.is_empty():
         return
-    with tables.delta_errors(f"{side.table} on {run.repository}/{run.branch}"):
-        _merge_rows(run, side)
+    shown = ", ".join(str(row) for row in repeated.head(_SHOWN).rows())
+    raise Refused(
+        f"{repeated.height} keys of {table} stand more than once on the branch: {shown}"
+        f"{', …' if repeated.height > _SHOWN else ''}.",
+        remedy="Leave one row of each on the branch, commit, and merge again.",
+    )
 
 
-def _merge_rows(run: Run, side: _Side) -> None:
-    handle = tables.open_table(run.lake, run.repository, run.branch, side.table)
-    match = " AND ".join(f'old."{k}" = new."{k}"' for k in side.changes.key)
-    now = pl.concat([side.changes.added, side.changes.changed])
-    if not side.changes.removed.is_empty():
+def _write(run: Run, table: str, changes: Changes) -> None:
+    if changes.changed.is_empty() and changes.removed.is_empty():
+        run.append(table, changes.added)
+        return
+    with tables.delta_errors(f"{table} on {run.repository}/{run.branch}"):
+        _merge_rows(run, table, changes)
+
+
+def _merge_rows(run: Run, table: str, changes: Changes) -> None:
+    handle = tables.open_table(run.lake, run.repository, run.branch, table)
+    if not changes.removed.is_empty():
+        gone = changes.removed.select(changes.key)
         handle.merge(
-            side.changes.removed, match, source_alias="new", target_alias="old"
+            gone, tables.match_on(changes.key, gone), source_alias="new", target_alias="old"
         ).when_matched_delete().execute()
+    now = pl.concat([changes.added, changes.changed])
     if not now.is_empty():
+        now = tables.conformed(now, handle, table)
         handle.merge(
-            now, match, source_alias="new", target_alias="old"
+            now, tables.match_on(changes.key, now), source_alias="new", target_alias="old"
         ).when_matched_update_all().when_not_matched_insert_all().execute()
-    run.tables[side.table] = handle.version()
+    run.tables[table] = handle.version()
 
 
 def _copy_records(run: Run, base: Pin, head: Pin) -> int:

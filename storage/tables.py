@@ -1,6 +1,6 @@
 """Delta tables at a pin (read, lazily) and on a run branch (write, schema checked first)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,13 +22,17 @@ def path_of(table: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A table at a ref: Delta version, row count (from the log) and active files."""
+    """A table at a ref: Delta version, row count (from the log) and active files.
+
+    `file_rows` holds the rows of each of `files`.
+    """
 
     table: str
     version: int
     rows: int
     size_bytes: int
     files: tuple[str, ...]
+    file_rows: tuple[int, ...] = ()
 
 
 def names(lake: Lake, repository: str, ref: str, *, below: str = "") -> list[str]:
@@ -81,12 +85,14 @@ def snapshot(lake: Lake, repository: str, ref: str, table: str) -> Snapshot:
     actions = pl.DataFrame(handle.get_add_actions(flatten=True))
     if actions.is_empty():
         return Snapshot(table, handle.version(), 0, 0, ())
+    actions = actions.sort("path")
     return Snapshot(
         table,
         handle.version(),
         int(actions["num_records"].sum()),
         int(actions["size_bytes"].sum()),
-        tuple(sorted(actions["path"].to_list())),
+        tuple(actions["path"].to_list()),
+        tuple(int(rows or 0) for rows in actions["num_records"]),
     )
 
 
@@ -111,6 +117,30 @@ def append(lake: Lake, repository: str, branch: str, table: str, frame: pl.DataF
             commit_properties=CommitProperties(max_commit_retries=0),
         )
     return int(open_table(lake, repository, branch, table).version())
+
+
+def match_on(key: Sequence[str], frame: pl.DataFrame) -> str:
+    """The SQL by which rows of `old` (the table) and `new` (the frame) are one, for a Delta merge.
+
+    Null is one key as any other, and so is NaN; SQL's own equality is kept where neither is in
+    the frame, since only that can be matched by hashing.
+    """
+    return " AND ".join(
+        f"old.{name} {'IS NOT DISTINCT FROM' if _is_odd(frame[column]) else '='} new.{name}"
+        for column in key
+        for name in [quoted(column)]
+    )
+
+
+def quoted(column: str) -> str:
+    """A column's name as SQL takes any name."""
+    escaped = column.replace('"', '""')
+    return f'"{escaped}"'
+
+
+def _is_odd(values: pl.Series) -> bool:
+    is_nan = values.dtype.is_float() and bool(values.is_nan().any())
+    return is_nan or values.null_count() > 0
 
 
 def conformed(frame: pl.DataFrame, handle: DeltaTable, table: str) -> pl.DataFrame:

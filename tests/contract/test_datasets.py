@@ -2,14 +2,15 @@
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pytest
 from deltalake import write_deltalake
 
 from storage import records, tables
-from storage.branches import merge_branch
-from storage.compare import changes
+from storage.branches import Applied, merge_branch
+from storage.compare import changes, compare
 from storage.errors import Conflict, Damaged, Refused
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, read, refuse, take_stock
@@ -235,15 +236,188 @@ def test_keys_changed_on_both_sides_are_listed_and_refused(lake: Lake, repo: str
     assert lake.fs.head(repo, "main") == before
 
 
-def test_a_branch_merges_once_and_says_so(lake: Lake, repo: str) -> None:
+def merge(lake: Lake, repo: str, branch: str, **options: Any) -> Outcome:
+    return merge_branch(lake, repo, branch, keys={"numbers": ("key",)}, **options)
+
+
+def test_one_head_of_a_branch_merges_once(lake: Lake, repo: str) -> None:
     add(lake, repo, 1)
     lake.fs.create_branch(repo, "idea", source="main")
     add(lake, repo, 2, on="idea")
-    merge_branch(lake, repo, "idea", keys={"numbers": ("key",)})
-    assert merge_branch(lake, repo, "idea", keys={"numbers": ("key",)}).already
-    add(lake, repo, 3, on="idea")
-    with pytest.raises(Refused, match="merged into main before"):
-        merge_branch(lake, repo, "idea", keys={"numbers": ("key",)})
+    merge(lake, repo, "idea")
+    assert merge(lake, repo, "idea").already
+
+
+def test_a_branch_merges_again_what_changed_on_it_since(lake: Lake, repo: str) -> None:
+    add(lake, repo, 1, 2)
+    lake.fs.create_branch(repo, "idea", source="main")
+    edit(lake, repo, "idea", 1, "first")
+    merge(lake, repo, "idea")
+    add(lake, repo, 3)
+    edit(lake, repo, "idea", 1, "second")
+    add(lake, repo, 4, on="idea")
+    outcome = merge(lake, repo, "idea")
+    assert {n: outcome.record.counts[f"numbers:{n}"] for n in ("added", "changed", "removed")} == {
+        "added": 1,
+        "changed": 1,
+        "removed": 0,
+    }
+    assert rows(lake, repo) == {
+        1: "second",
+        2: "as delivered",
+        3: "as delivered",
+        4: "as delivered",
+    }
+
+
+def test_a_second_merge_still_sees_what_the_target_changed_before_the_first(
+    lake: Lake, repo: str
+) -> None:
+    add(lake, repo, 1, 2)
+    lake.fs.create_branch(repo, "mine", source="main")
+    lake.fs.create_branch(repo, "yours", source="main")
+    edit(lake, repo, "yours", 2, "yours")
+    merge(lake, repo, "yours")
+    edit(lake, repo, "mine", 1, "mine")
+    merge(lake, repo, "mine")
+    edit(lake, repo, "mine", 2, "mine")
+    with pytest.raises(Refused, match=r"1 keys of numbers changed on both sides: \(2,\)"):
+        merge(lake, repo, "mine")
+    assert rows(lake, repo) == {1: "mine", 2: "yours"}
+
+
+def test_the_same_edit_on_both_sides_is_no_conflict(lake: Lake, repo: str) -> None:
+    add(lake, repo, 1, 2)
+    for branch in ("mine", "yours"):
+        lake.fs.create_branch(repo, branch, source="main")
+        edit(lake, repo, branch, 1, "agreed")
+    edit(lake, repo, "yours", 2, "yours")
+    merge(lake, repo, "mine")
+    assert merge(lake, repo, "yours").record.counts["numbers:changed"] == 1
+    assert rows(lake, repo) == {1: "agreed", 2: "yours"}
+
+
+def test_a_merge_that_was_undone_for_good_is_not_brought_back_by_a_later_one(
+    lake: Lake, repo: str
+) -> None:
+    good = add(lake, repo, 1).pin
+    lake.fs.create_branch(repo, "idea", source="main")
+    edit(lake, repo, "idea", 1, "wrong")
+    merge(lake, repo, "idea")
+    roll_back(lake, request(good))
+    add(lake, repo, 2, on="idea")
+    with pytest.raises(Refused, match="undid that for good"):
+        merge(lake, repo, "idea")
+    assert rows(lake, repo) == {1: "as delivered"}
+
+
+def test_a_merge_that_was_undone_and_may_run_again_is_applied_whole(lake: Lake, repo: str) -> None:
+    good = add(lake, repo, 1).pin
+    lake.fs.create_branch(repo, "idea", source="main")
+    edit(lake, repo, "idea", 1, "right")
+    merge(lake, repo, "idea")
+    roll_back(lake, request(good, may_run_again=True))
+    add(lake, repo, 2, on="idea")
+    merge(lake, repo, "idea")
+    assert rows(lake, repo) == {1: "right", 2: "as delivered"}
+
+
+def test_a_branch_made_anew_under_a_merged_ones_name_has_a_history_of_its_own(
+    lake: Lake, repo: str
+) -> None:
+    add(lake, repo, 1)
+    lake.fs.create_branch(repo, "idea", source="main")
+    add(lake, repo, 2, on="idea")
+    merge(lake, repo, "idea")
+    lake.fs.delete_branch(repo, "idea")
+    lake.fs.create_branch(repo, "idea", source="main")
+    edit(lake, repo, "idea", 2, "corrected")
+    merge(lake, repo, "idea")
+    assert rows(lake, repo) == {1: "as delivered", 2: "corrected"}
+
+
+def test_a_table_that_only_the_branch_has_is_made_by_the_merge(lake: Lake, repo: str) -> None:
+    lake.fs.create_branch(repo, "idea", source="main")
+    add(lake, repo, 1, 2, on="idea")
+    edit(lake, repo, "idea", 1, "corrected")
+    merge(lake, repo, "idea")
+    assert rows(lake, repo) == {1: "corrected", 2: "as delivered"}
+
+
+def test_what_the_check_refuses_leaves_the_target_as_it_was(lake: Lake, repo: str) -> None:
+    add(lake, repo, 1)
+    lake.fs.create_branch(repo, "idea", source="main")
+    add(lake, repo, 2, on="idea")
+    before, seen = lake.fs.head(repo, "main"), []
+
+    def check(applied: Applied, is_last: bool) -> None:
+        seen.append((applied.rows["key"].to_list(), applied.result().collect().height, is_last))
+        raise Refused("a rule is broken")
+
+    with pytest.raises(Refused, match="a rule is broken"):
+        merge(lake, repo, "idea", check=check)
+    assert seen == [([2], 2, True)]
+    assert lake.fs.head(repo, "main") == before
+    assert not lake.fs.branches(repo, prefix="run-", hidden=True)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize("part_rows", [1_000_000, 2])
+def test_null_and_nan_are_keys_as_any_other(
+    lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
+) -> None:
+    monkeypatch.setattr("storage.compare.PART_ROWS", part_rows)
+    odd = 'a "b". c'
+    frame = pl.DataFrame({odd: [1.0, NAN, None, 4.0], "v": [1, 2, 3, 4]})
+
+    def write(branch: str, rows: pl.DataFrame, **options: Any) -> None:
+        address = f"s3://{repo}/{branch}/tables/odd"
+        write_deltalake(address, rows, storage_options=lake.storage_options, **options)
+        lake.fs.commit(repo, branch, message="by hand", metadata={})
+
+    lake.fs.create_branch(repo, "first", source="main")
+    write("first", frame)
+    keys = {"odd": (odd,)}
+    merge_branch(lake, repo, "first", keys=keys)
+    lake.fs.create_branch(repo, "edits", source="main")
+    edited = pl.DataFrame({odd: [1.0, NAN, 5.0], "v": [1, 20, 5]})
+    write("edits", edited, mode="overwrite")
+    counts = merge_branch(lake, repo, "edits", keys=keys).record.counts
+    assert counts == {"odd:added": 1, "odd:changed": 1, "odd:removed": 2}
+    now = tables.scan(lake, lake.pin(repo), "odd").collect().sort("v")
+    assert now.equals(edited.sort("v"))
+
+
+def test_a_key_that_repeats_on_the_branch_names_no_row_to_change(lake: Lake, repo: str) -> None:
+    add(lake, repo, 1, 2)
+    lake.fs.create_branch(repo, "idea", source="main")
+    edit(lake, repo, "idea", 1, "corrected")
+    twice = pl.DataFrame({"key": [1], "text": ["or so"]})
+    tables.append(lake, repo, "idea", "numbers", twice)
+    lake.fs.commit(repo, "idea", message="again", metadata={})
+    with pytest.raises(Refused, match="stand more than once on the branch"):
+        merge(lake, repo, "idea")
+    assert rows(lake, repo) == {1: "as delivered", 2: "as delivered"}
+
+
+@pytest.mark.parametrize("part_rows", [1_000_000, 3])
+def test_rows_taken_in_parts_are_the_rows_taken_at_once(
+    lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
+) -> None:
+    monkeypatch.setattr("storage.compare.PART_ROWS", part_rows)
+    left = add(lake, repo, *range(10)).pin
+    lake.fs.create_branch(repo, "edits", source="main")
+    for key in (3, 7):
+        edit(lake, repo, "edits", key, "corrected")
+    add(lake, repo, *range(10, 15), on="edits")
+    found = compare(lake, left, lake.pin(repo, "edits"), "numbers", key=["key"])
+    assert (found.parts > 1) == (part_rows == 3)
+    parts = list(found)
+    assert sorted(k for part in parts for k in part.added["key"]) == list(range(10, 15))
+    assert sorted(k for part in parts for k in part.changed["key"]) == [3, 7]
+    assert not [k for part in parts for k in part.removed["key"]]
 
 
 def test_a_branch_with_uncommitted_changes_is_refused(lake: Lake, repo: str) -> None:

@@ -89,13 +89,24 @@ def test_the_number_of_signatures_is_capped() -> None:
         verify(fields, ANA)
 
 
-def test_a_lying_key_id_changes_nothing() -> None:
+def test_a_lying_key_id_counts_for_nobody() -> None:
+    """The policy decides who may sign; a signature under another's name is neither's."""
     fields = signed(ANA)
     for signature in fields["signatures"]:
         signature["keyid"] = BO.public.key_id
-    assert verify(fields, ANA, BO).key_id == ANA.public.key_id
-    with pytest.raises(Untrusted):
-        verify(fields, BO)
+    for allowed in ([ANA], [BO], [ANA, BO]):
+        with pytest.raises(Untrusted, match="0 of the 1"):
+            verify(fields, *allowed)
+
+
+def test_a_key_id_may_be_absent_and_must_be_text() -> None:
+    fields = signed(ANA)
+    for signature in fields["signatures"]:
+        del signature["keyid"]
+    assert verify(fields, BO, ANA).key_id == ANA.public.key_id
+    fields["signatures"][0]["keyid"] = 7
+    with pytest.raises(Untrusted, match="key id is not text"):
+        verify(fields, ANA)
 
 
 @pytest.mark.parametrize("field", ["publicKey", "alg", "certificate"])

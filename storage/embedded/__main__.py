@@ -1,5 +1,8 @@
 """`python -m storage.embedded --root DIR`: run the embedded lakeFS until it is told to stop.
 
+LAKEFS_ACCESS_KEY_ID and LAKEFS_SECRET_ACCESS_KEY give the key that may do everything, beside the
+lake's own. A lake without any key gets its first when it starts, shown once.
+
 Prints one line with its address on stdout once it accepts connections. Exit codes: 0 after
 SIGTERM or SIGINT, when requests under way were answered; 1 if it could not start.
 """
@@ -14,7 +17,10 @@ from pathlib import Path
 
 import uvicorn
 
+from storage.embedded import first_key
 from storage.embedded.app import create_app
+from storage.embedded.keyring import Keyring
+from storage.embedded.keys import ADMIN, EVERYTHING
 from storage.embedded.sessions import Credentials
 from storage.errors import Refused, StorageError, Unavailable
 
@@ -28,7 +34,9 @@ def main() -> int:
     try:
         credentials = _credentials()
         listening = _listen(arguments.host, arguments.port)
-        app = create_app(_writable(arguments.root), credentials)
+        root = _writable(arguments.root)
+        _check_keys(root, credentials)
+        app = create_app(root, credentials)
     except StorageError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
         return 1
@@ -40,9 +48,10 @@ def main() -> int:
 
 
 def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
-    # uvicorn hands the signal on after draining; by then it has done its work.
+    # For a signal that comes before uvicorn listens for them, and for the one that it hands on
+    # after it has drained.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     host, port = listening.getsockname()[:2]
     print(f"lakeFS is at http://{host}:{port}", flush=True)
     asyncio.run(server.serve(sockets=[listening]))
@@ -56,15 +65,39 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _credentials() -> Credentials:
+def _credentials() -> Credentials | None:
+    """The key in the environment, if there is one. Raises: Refused for half of one."""
     names = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
     missing = [name for name in names if not os.environ.get(name)]
-    if missing:
+    if len(missing) == 1:
         raise Refused(
-            f"no credential: {' and '.join(missing)} not set",
-            remedy="Set both variables to the key that clients will use.",
+            f"half a credential: {missing[0]} is not set",
+            remedy="Set both variables to the key that clients will use, or neither.",
         )
-    return Credentials(*(os.environ[name] for name in names))
+    return None if missing else Credentials(*(os.environ[name] for name in names))
+
+
+def _check_keys(root: Path, credentials: Credentials | None) -> None:
+    """Raises: Damaged, Refused if the lake's keys cannot be used; makes the first if needed."""
+    ring = Keyring(root)
+    try:
+        ring.check()
+        if credentials is None and not ring.listed():
+            _make_first(ring, root)
+    finally:
+        ring.close()
+
+
+def _make_first(ring: Keyring, root: Path) -> None:
+    key = ring.create(ADMIN, EVERYTHING)
+    try:
+        first_key.show(key, root)
+    except OSError as error:
+        ring.revoke(ADMIN)
+        raise Unavailable(
+            f"the lake's first key cannot be shown: {_reason(error)}",
+            remedy=f"Make {root.parent} writable, or set the variables with a key of your own.",
+        ) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,12 +1,13 @@
 """The embedded lakeFS as one ASGI application: REST under /api/v1, S3 everywhere else."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -19,26 +20,30 @@ from storage.embedded import (
     rest_objects,
     rest_repositories,
     rest_service,
+    rest_unsupported,
     rest_uploads,
 )
+from storage.embedded.access import check_route
 from storage.embedded.calls import (
     HEAD_CHANGES_AT_ONCE,
     Call,
     Handler,
     Service,
+    api_query,
     refusal,
-    strict_query,
 )
-from storage.embedded.errors import Unsupported
+from storage.embedded.keyring import Keyring
+from storage.embedded.keys import Key
 from storage.embedded.lake import Lake
 from storage.embedded.s3_gateway import Gateway
 from storage.embedded.s3_multipart import remove_orphans
-from storage.embedded.sessions import Credentials, authenticate
+from storage.embedded.sessions import Credentials, Keys, authenticate
 from storage.embedded.sigv4 import is_signed
 from storage.embedded.unread import UnreadBodies
 from storage.errors import StorageError
 
 API = "/api/v1"
+KeyOf = Callable[[Request], Key | None]
 _MODULES = (
     rest_service,
     rest_repositories,
@@ -46,23 +51,28 @@ _MODULES = (
     rest_commits,
     rest_objects,
     rest_uploads,
+    rest_unsupported,
 )
 
 
-def create_app(root: Path, credentials: Credentials) -> Starlette:
+def create_app(root: Path, credentials: Credentials | None) -> Starlette:
     """Serve the lake under `root`; it is opened here and closed when the application shuts down.
+
+    `credentials` open everything, beside the keys of the lake's own ring.
 
     Raises: Unavailable, Damaged, OSError, as opening the lake does.
     """
     lake = Lake(root)
     remove_orphans(lake)
-    service = Service(lake, credentials, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE))
+    keys = Keys(Keyring(root), credentials)
+    service = Service(lake, keys, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE))
     gateway = Gateway(service)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await to_thread.run_sync(lake.close)
+        await to_thread.run_sync(keys.close)
 
     return Starlette(
         routes=[Mount(API, routes=_rest_routes(service)), Mount("/", gateway)],
@@ -78,18 +88,19 @@ class _SignedToGateway:
         self._app, self._gateway = app, gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        signed = scope["type"] == "http" and is_signed(Request(scope).headers)
+        http = scope["type"] == "http"
+        signed = http and is_signed(Headers(scope=scope), scope["query_string"])
         await (self._gateway if signed else self._app)(scope, receive, send)
 
 
 def _rest_routes(service: Service) -> list[Route]:
-    tables = [(rest_service.OPEN, False), *((module.ROUTES, True) for module in _MODULES)]
+    opened = [(entry, _anyone) for entry in rest_service.OPEN]
+    closed = [(entry, _permitted(service, entry[1])) for m in _MODULES for entry in m.ROUTES]
     routes = [
-        Route(path, _endpoint(service, handler, closed=closed), methods=[method])
-        for table, closed in tables
-        for method, path, handler in table
+        Route(path, _endpoint(service, handler, key_of), methods=[method])
+        for (method, path, handler), key_of in (*opened, *closed)
     ]
-    return [*_without_implied_head(routes), _unsupported(service)]
+    return [*_without_implied_head(routes), _unknown(service)]
 
 
 def _without_implied_head(routes: list[Route]) -> list[Route]:
@@ -100,13 +111,31 @@ def _without_implied_head(routes: list[Route]) -> list[Route]:
     return routes
 
 
-def _endpoint(service: Service, handler: Handler, *, closed: bool) -> Callable[[Request], "object"]:
+def _anyone(_: Request) -> None:
+    """No key is asked for."""
+
+
+def _key(service: Service, request: Request) -> Key:
+    return authenticate(service.keys, request.headers.get("authorization", ""))
+
+
+def _permitted(service: Service, route: str) -> KeyOf:
+    def key_of(request: Request) -> Key:
+        key = _key(service, request)
+        check_route(key, request.method, route, request.path_params)
+        return key
+
+    return key_of
+
+
+def _endpoint(
+    service: Service, handler: Handler, key_of: KeyOf
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         try:
-            header = request.headers.get("authorization", "")
-            user = authenticate(service.credentials, header) if closed else ""
-            query = strict_query(request.scope["query_string"])
-            return await handler(Call(request, service, user, query))
+            key = key_of(request)
+            query = api_query(request.scope["query_string"])
+            return await handler(Call(request, service, key, query))
         except StorageError as error:
             return refusal(error)
         except ClientDisconnect:
@@ -115,10 +144,6 @@ def _endpoint(service: Service, handler: Handler, *, closed: bool) -> Callable[[
     return endpoint
 
 
-def _unsupported(service: Service) -> Route:
-    async def handler(call: Call) -> Response:
-        path = call.request.url.path
-        raise Unsupported(f"the embedded lakeFS does not support {call.request.method} {path}")
-
-    methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"]
-    return Route("/{path:path}", _endpoint(service, handler, closed=True), methods=methods)
+def _unknown(service: Service) -> Route:
+    endpoint = _endpoint(service, rest_unsupported.unknown, _anyone)
+    return Route(rest_unsupported.EVERYTHING, endpoint, methods=rest_unsupported.EVERY_METHOD)

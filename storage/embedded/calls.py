@@ -14,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from storage.embedded.access import check_repository
 from storage.embedded.errors import Unsupported, http_status
+from storage.embedded.keys import Key, Right
 from storage.embedded.lake import Lake, View
 from storage.embedded.paging import Window
-from storage.embedded.sessions import Credentials
+from storage.embedded.sessions import Keys
 from storage.embedded.transfer import limited
 from storage.errors import Refused, StorageError
 
@@ -26,7 +28,8 @@ DEFAULT_AMOUNT = 100
 MAX_AMOUNT = 1000
 HEAD_CHANGES_AT_ONCE = 8
 _TRUE = ("true", "1", "t", "T", "TRUE", "True")
-_FALSE = ("false", "0", "f", "F", "FALSE", "False", "")
+_FALSE = ("false", "0", "f", "F", "FALSE", "False")
+_MAY_BE_EMPTY = frozenset(["prefix", "after", "delimiter", "search"])
 
 logger = logging.getLogger("storage.embedded")
 T = TypeVar("T")
@@ -44,7 +47,7 @@ class Service:
     """What every request shares."""
 
     lake: Lake
-    credentials: Credentials
+    keys: Keys
     head_changes: anyio.CapacityLimiter
 
 
@@ -54,8 +57,22 @@ class Call:
 
     request: Request
     service: Service
-    user: str
+    key: Key | None
     query: dict[str, list[str]]
+
+    @property
+    def user(self) -> str:
+        """Who makes it: the key's name; nobody on a route that is open to all."""
+        return self.key.name if self.key else ""
+
+    def check_repository(self, right: Right, repository: str) -> None:
+        """For a repository that the body names. Raises: Unauthenticated."""
+        if self.key is not None:
+            check_repository(self.key, right, repository)
+
+    def may_see(self, repository: str) -> bool:
+        """Whether the key has anything to do with a repository."""
+        return self.key is not None and self.key.may_see(repository)
 
     @property
     def lake(self) -> Lake:
@@ -72,7 +89,15 @@ class Call:
 
     def texts(self, name: str) -> list[str]:
         """A query parameter that may be given several times."""
-        return [text for text in self.query.get(name, []) if text]
+        return self.query.get(name, [])
+
+    def required(self, name: str) -> str:
+        """A query parameter that must be given. Raises: Refused."""
+        if name not in self.query:
+            raise Refused(
+                f'parameter "{name}" in query has an error: value is required but missing'
+            )
+        return self.text(name)
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """A boolean query parameter. Raises: Refused."""
@@ -105,9 +130,9 @@ class Call:
         return self.request.headers.get(name)
 
     def refuse(self, *names: str) -> None:
-        """Raises: Unsupported if one of these query parameters asks for something."""
+        """Raises: Unsupported if one of these boolean parameters is set."""
         for name in names:
-            if self.text(name) not in _FALSE:
+            if self.flag(name):
                 raise Unsupported(f"the embedded lakeFS does not support {name}")
 
     async def body(self, model: type[B]) -> B:
@@ -144,6 +169,15 @@ def strict_query(raw: bytes) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value)
+    return found
+
+
+def api_query(raw: bytes) -> dict[str, list[str]]:
+    """The same for REST, where most parameters may be left out but not left empty."""
+    found = strict_query(raw)
+    for name, values in found.items():
+        if "" in values and name not in _MAY_BE_EMPTY:
+            raise Refused(f'parameter "{name}" in query has an error: empty value is not allowed')
     return found
 
 

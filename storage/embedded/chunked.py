@@ -7,11 +7,11 @@ import base64
 import hmac
 import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from hashlib import sha1, sha256
-from typing import Protocol
 
+from storage.embedded.crc import Digest, crc32c, crc64nvme
 from storage.embedded.s3_errors import S3Refused
 from storage.embedded.sigv4 import ALGORITHM, Signature
 
@@ -24,16 +24,6 @@ CHECKSUM = "x-amz-checksum-"
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
 _EMPTY = sha256().hexdigest()
 _HEADER = re.compile(rb"([0-9a-fA-F]{1,16})(?:;chunk-signature=([0-9a-f]{64}))?")
-
-
-class Digest(Protocol):
-    """A running checksum."""
-
-    def update(self, data: bytes, /) -> None:
-        """Take in more."""
-
-    def digest(self) -> bytes:
-        """The checksum so far."""
 
 
 class Crc32:
@@ -51,16 +41,21 @@ class Crc32:
         return self._value.to_bytes(4)
 
 
+_CHECKSUMS: dict[str, Callable[[], Digest]] = {
+    "crc32": Crc32,
+    "crc32c": crc32c,
+    "crc64nvme": crc64nvme,
+    "sha1": lambda: sha1(usedforsecurity=False),
+    "sha256": sha256,
+}
+
+
 def checksum(header: str) -> Digest:
     """The algorithm behind an `x-amz-checksum-…` header. Raises: S3Refused if unknown here."""
     name = header.lower().removeprefix(CHECKSUM)
-    if name == "crc32":
-        return Crc32()
-    if name == "sha256":
-        return sha256()
-    if name == "sha1":
-        return sha1(usedforsecurity=False)
-    raise S3Refused("NotImplemented", f"The checksum algorithm {name} is not implemented.")
+    if name not in _CHECKSUMS:
+        raise S3Refused("NotImplemented", f"The checksum algorithm {name} is not implemented.")
+    return _CHECKSUMS[name]()
 
 
 def check_checksum(computed: Digest, told: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -74,24 +74,57 @@ def get_repository(rows: apsw.Connection, name: str) -> Repository:
 
 
 def list_repositories(
-    rows: apsw.Connection, *, prefix: str = "", search: str = "", after: str = "", amount: int
+    rows: apsw.Connection,
+    *,
+    prefix: str = "",
+    search: str = "",
+    after: str = "",
+    amount: int,
+    visible: Callable[[str], bool],
 ) -> Page[Repository]:
-    """A page of repositories by name."""
+    """A page of the `visible` repositories by name."""
     found = rows_of(rows, "SELECT * FROM repository WHERE id > ? ORDER BY id", after)
     fitting = (row for row in found if row[0].startswith(prefix) and search in row[0])
-    return page((_repository(row) for row in fitting), amount)
+    return page((_repository(row) for row in fitting if visible(row[0])), amount)
 
 
-def delete_repository(rows: apsw.Connection, name: str) -> None:
+def delete_repository(rows: apsw.Connection, name: str, *, force: bool = False) -> None:
     """Drop its refs, commits and uncommitted data. Nodes and blobs may be shared and stay."""
-    get_repository(rows, name)
+    changeable(rows, name, force=force)
     rows.execute(
         "DELETE FROM staged WHERE area IN (SELECT staging FROM branch WHERE repository = ?)",
         (name,),
     )
-    for table in ("branch", "tag", "commits", "upload"):
+    for table in ("branch", "tag", "commits", "upload", "repository_metadata"):
         rows.execute(f"DELETE FROM {table} WHERE repository = ?", (name,))  # noqa: S608
     rows.execute("DELETE FROM repository WHERE id = ?", (name,))
+
+
+def read_metadata(rows: apsw.Connection, name: str) -> dict[str, str]:
+    """What people noted about the repository, by key."""
+    get_repository(rows, name)
+    found = rows_of(
+        rows, "SELECT key, value FROM repository_metadata WHERE repository = ? ORDER BY key", name
+    )
+    return dict(found)
+
+
+def set_metadata(rows: apsw.Connection, name: str, values: Mapping[str, str]) -> None:
+    """Add or replace these keys; the others stay."""
+    get_repository(rows, name)
+    rows.executemany(
+        "INSERT OR REPLACE INTO repository_metadata VALUES (?, ?, ?)",
+        [(name, key, value) for key, value in values.items()],
+    )
+
+
+def delete_metadata(rows: apsw.Connection, name: str, keys: Sequence[str]) -> None:
+    """Drop these keys; one that is not there is no error."""
+    get_repository(rows, name)
+    rows.executemany(
+        "DELETE FROM repository_metadata WHERE repository = ? AND key = ?",
+        [(name, key) for key in keys],
+    )
 
 
 def writable(rows: apsw.Connection, name: str, branch: str, *, force: bool = False) -> Repository:

@@ -2,12 +2,13 @@
 
 from typing import Any
 
-from pydantic import RootModel, ValidationError
+from pydantic import Field, RootModel, ValidationError
 from starlette.responses import Response
 
 from storage.embedded import repositories
 from storage.embedded.calls import MAX_JSON_BYTES, Body, Call, empty, listing, reply
 from storage.embedded.errors import Unsupported
+from storage.embedded.keys import Right
 from storage.embedded.lake import View
 from storage.embedded.paging import Page
 from storage.embedded.repositories import Repository
@@ -26,10 +27,22 @@ class RepositoryCreation(Body):
     read_only: bool = False
 
 
+class MetadataSet(Body):
+    """What to note about a repository."""
+
+    metadata: dict[str, str]
+
+
+class MetadataKeys(Body):
+    """What to drop of it."""
+
+    keys: list[str]
+
+
 class ProtectionRule(Body):
     """One pattern of protected branches."""
 
-    pattern: str
+    pattern: str = Field(min_length=1)
 
 
 class ProtectionRules(RootModel[list[ProtectionRule]]):
@@ -42,6 +55,7 @@ async def create(call: Call) -> Response:
     body = await call.body(RepositoryCreation)
     if body.sample_data or body.storage_id:
         raise Unsupported("the embedded lakeFS has neither sample data nor storage ids")
+    call.check_repository(Right.WRITE, body.name)
     made = await call.write(_create, body)
     return reply(_shown(made), 201)
 
@@ -53,16 +67,38 @@ async def read(call: Call) -> Response:
 
 async def list_all(call: Call) -> Response:
     """A page of repositories."""
-    found = await call.read(
-        _list, call.text("prefix"), call.text("search"), call.text("after"), call.amount()
-    )
+    found = await call.read(_list, call)
     results = [_shown(repository) for repository in found.results]
     return listing(results, has_more=found.has_more, offset_key="id")
 
 
 async def delete(call: Call) -> Response:
     """Gone with all its refs."""
-    await call.write(_delete, call.path("repository"))
+    await call.write(_delete, call.path("repository"), force=call.flag("force"))
+    return empty()
+
+
+async def read_metadata(call: Call) -> Response:
+    """What people noted about a repository."""
+    return reply(await call.read(_read_metadata, call.path("repository")))
+
+
+async def set_metadata(call: Call) -> Response:
+    """Note more of it."""
+    body = await call.body(MetadataSet)
+    await call.write(_set_metadata, call.path("repository"), body.metadata)
+    return empty()
+
+
+async def delete_metadata(call: Call) -> Response:
+    """Drop some of it."""
+    body = await call.body(MetadataKeys)
+    await call.write(_delete_metadata, call.path("repository"), body.keys)
+    return empty()
+
+
+async def allowed(_: Call) -> Response:
+    """Whether the key may change the rules: it may, or it would not have come this far."""
     return empty()
 
 
@@ -99,14 +135,31 @@ def _get(view: View, name: str) -> Repository:
     return repositories.get_repository(view.rows, name)
 
 
-def _list(view: View, prefix: str, search: str, after: str, amount: int) -> Page[Repository]:
+def _list(view: View, call: Call) -> Page[Repository]:
     return repositories.list_repositories(
-        view.rows, prefix=prefix, search=search, after=after, amount=amount
+        view.rows,
+        prefix=call.text("prefix"),
+        search=call.text("search"),
+        after=call.text("after"),
+        amount=call.amount(),
+        visible=call.may_see,
     )
 
 
-def _delete(view: View, name: str) -> None:
-    repositories.delete_repository(view.rows, name)
+def _delete(view: View, name: str, *, force: bool) -> None:
+    repositories.delete_repository(view.rows, name, force=force)
+
+
+def _read_metadata(view: View, name: str) -> dict[str, str]:
+    return repositories.read_metadata(view.rows, name)
+
+
+def _set_metadata(view: View, name: str, values: dict[str, str]) -> None:
+    repositories.set_metadata(view.rows, name, values)
+
+
+def _delete_metadata(view: View, name: str, keys: list[str]) -> None:
+    repositories.delete_metadata(view.rows, name, keys)
 
 
 def _protect(view: View, name: str, patterns: list[str], if_match: str | None) -> None:
@@ -129,6 +182,10 @@ ROUTES = [
     ("POST", "/repositories", create),
     ("GET", "/repositories/{repository}", read),
     ("DELETE", "/repositories/{repository}", delete),
+    ("GET", "/repositories/{repository}/metadata", read_metadata),
+    ("POST", "/repositories/{repository}/metadata", set_metadata),
+    ("DELETE", "/repositories/{repository}/metadata", delete_metadata),
+    ("GET", "/repositories/{repository}/branch_protection/set_allowed", allowed),
     ("GET", "/repositories/{repository}/settings/branch_protection", read_protection),
     ("PUT", "/repositories/{repository}/settings/branch_protection", set_protection),
 ]

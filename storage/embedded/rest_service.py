@@ -3,7 +3,6 @@
 from starlette.responses import Response
 
 from storage.embedded.calls import Body, Call, empty, reply
-from storage.embedded.errors import Unauthenticated
 from storage.embedded.sessions import issue_token
 
 LAKEFS_VERSION = "1.84.0"
@@ -73,17 +72,21 @@ async def setup_state(_: Call) -> Response:
 
 
 async def current_user(call: Call) -> Response:
-    """The one user."""
+    """The key that asks."""
     user = {"creation_date": 0, "email": "", "friendly_name": "", "id": call.user}
     return reply({"user": user})
+
+
+async def statistics(_: Call) -> Response:
+    """What lakectl tells of itself; nothing is collected here."""
+    return empty()
 
 
 async def login(call: Call) -> Response:
     """A token for the key."""
     body = await call.body(LoginBody)
-    if not call.service.credentials.admits(body.access_key_id, body.secret_access_key):
-        raise Unauthenticated("error authenticating request")
-    token, expires_s = issue_token(call.service.credentials)
+    key = call.service.keys.admitted(body.access_key_id, body.secret_access_key)
+    token, expires_s = issue_token(key)
     return reply({"token": token, "token_expiration": expires_s})
 
 
@@ -97,4 +100,5 @@ ROUTES = [
     ("GET", "/config/version", version),
     ("GET", "/config/storage", storage_config),
     ("GET", "/user", current_user),
+    ("POST", "/statistics", statistics),
 ]

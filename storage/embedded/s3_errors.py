@@ -12,6 +12,12 @@ from storage.errors import Forbidden, NotFound, Refused, StorageError, Unavailab
 
 CODES: dict[str, tuple[int, str]] = {
     "AccessDenied": (403, "Access Denied."),
+    "AuthorizationHeaderMalformed": (
+        400,
+        "The authorization header is malformed; Invalid credential date. Date is not the same as "
+        "X-Amz-Date.",
+    ),
+    "AuthorizationQueryParametersError": (400, "Error parsing the query's signature."),
     "BadDigest": (400, "The Content-Md5 you specified did not match what we received."),
     "BadRequest": (400, "400 BadRequest"),
     "BucketAlreadyExists": (409, "The requested bucket name is not available."),
@@ -25,6 +31,7 @@ CODES: dict[str, tuple[int, str]] = {
     "InternalError": (500, "We encountered an internal error, please try again."),
     "InsufficientStorage": (507, "No space left on the lake's disk."),
     "InvalidArgument": (400, "Invalid argument."),
+    "ErrDeletingKey": (400, "error deleting object"),
     "InvalidDigest": (400, "The Content-Md5 you specified is not valid."),
     "InvalidPart": (
         400,
@@ -36,7 +43,16 @@ CODES: dict[str, tuple[int, str]] = {
         "The list of parts was not in ascending order. The parts list must be specified in "
         "order by part number.",
     ),
+    "InvalidRequest": (
+        400,
+        "The authorization mechanism you have provided is not supported. "
+        "Please use AWS4-HMAC-SHA256.",
+    ),
     "InvalidRange": (416, "The requested range is not satisfiable"),
+    "MalformedDate": (
+        400,
+        "Invalid date format header, expected to be in ISO8601, RFC1123 or RFC1123Z time format.",
+    ),
     "MalformedXML": (
         400,
         "The XML you provided was not well-formed or did not validate against our published "
@@ -46,6 +62,7 @@ CODES: dict[str, tuple[int, str]] = {
         400,
         "Your metadata headers exceed the maximum allowed metadata size",
     ),
+    "MissingFields": (400, "Missing fields in request."),
     "NoSuchBucket": (404, "The specified bucket does not exist"),
     "NoSuchKey": (404, "The specified key does not exist."),
     "NoSuchUpload": (
@@ -92,9 +109,15 @@ _OF_LAKE: tuple[tuple[type[StorageError], str], ...] = (
 class S3Refused(Refused):
     """A request that S3 has a code of its own for."""
 
-    def __init__(self, code: str, problem: str = "") -> None:
+    def __init__(self, code: str, problem: str = "", status: int = 0) -> None:
         super().__init__(problem or CODES[code][1])
         self.code = code
+        self.status = status or CODES[code][0]
+
+
+def status_of(error: StorageError) -> int:
+    """The HTTP status for an error."""
+    return error.status if isinstance(error, S3Refused) else CODES[code_of(error)][0]
 
 
 def code_of(error: StorageError) -> str:

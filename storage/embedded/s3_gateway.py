@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,8 @@ from storage.embedded import s3_listing, s3_multipart, s3_objects, sigv4
 from storage.embedded.calls import Service, strict_query
 from storage.embedded.lake import View
 from storage.embedded.repositories import find_repository
-from storage.embedded.s3_errors import CODES, S3Refused, code_of
+from storage.embedded.s3_access import COPY_SOURCE, check_request
+from storage.embedded.s3_errors import CODES, S3Refused, code_of, status_of
 from storage.embedded.s3_requests import S3Call, Target, target_of
 from storage.embedded.s3_xml import document
 from storage.errors import StorageError
@@ -68,8 +69,10 @@ class Gateway:
         pairs = [(name.encode(), value.encode()) for name in query for value in query[name]]
         path = "/".join(("", *target.names)) if target.key else request.scope["path"]
         signed = sigv4.Request(request.method, path.encode(), pairs, request.headers)
-        signature = sigv4.verify(signed, self._service.credentials)
+        signature = sigv4.verify(signed, self._service.keys.find)
+        key = self._service.keys.used(signature.signer)
         flat = {name: values[0] for name, values in query.items()}
+        check_request(key, request.method, target.names, flat)
         return S3Call(request, self._service, target, flat, signature)
 
 
@@ -80,9 +83,7 @@ def _operation(call: S3Call) -> Operation:
     elif target.key:
         found = _object_operation(call)
     elif not target.ref:
-        found = _BUCKET.get(method)
-        if method == "POST" and "delete" in query:
-            found = s3_objects.delete_many
+        found = _bucket_operation(method, query)
     else:
         raise S3Refused("NoSuchKey")
     if found is None:
@@ -90,13 +91,22 @@ def _operation(call: S3Call) -> Operation:
     return found
 
 
+def _bucket_operation(method: str, query: Mapping[str, str]) -> Operation | None:
+    if method == "POST":
+        return s3_objects.delete_many if "delete" in query else None
+    if method == "GET" and "uploads" in query and not s3_listing.SUBRESOURCES & query.keys():
+        return s3_multipart.list_uploads
+    return _BUCKET.get(method)
+
+
 def _object_operation(call: S3Call) -> Operation | None:
     method, query = call.request.method, call.query
     if "uploadId" in query:
-        return _UPLOAD.get(method)
+        copies = method == "PUT" and COPY_SOURCE in call.headers
+        return s3_multipart.copy_part if copies else _UPLOAD.get(method)
     if method == "POST":
         return s3_multipart.create if "uploads" in query else None
-    if method == "PUT" and "x-amz-copy-source" in call.headers:
+    if method == "PUT" and COPY_SOURCE in call.headers:
         return s3_objects.copy
     return _OBJECT.get(method)
 
@@ -109,10 +119,10 @@ def _check_bucket(view: View, call: S3Call) -> None:
 
 def _refusal(error: StorageError, target: Target, request: Request) -> Response:
     code = code_of(error)
-    status = CODES[code][0]
+    status = status_of(error)
     if status >= 500 and status != 501:
         logger.error("%s", error, exc_info=error)
-    message = CODES[code][1] if isinstance(error, S3Refused) is False else str(error)
+    message = CODES[code][1] if not isinstance(error, S3Refused) else str(error)
     if request.method == "HEAD":
         return Response(status_code=status)
     return document(

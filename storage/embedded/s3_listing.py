@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -10,13 +9,14 @@ from urllib.parse import quote
 from starlette.responses import Response
 
 from storage.embedded import branches, objects, repositories
+from storage.embedded.keys import Key
 from storage.embedded.lake import View
 from storage.embedded.paging import Folded, Page, Window
 from storage.embedded.ranges import Entry
 from storage.embedded.refs import Branch
 from storage.embedded.s3_errors import S3Refused
 from storage.embedded.s3_requests import S3Call
-from storage.embedded.s3_xml import Content, document
+from storage.embedded.s3_xml import Content, document, timestamp
 from storage.embedded.tree import Item
 from storage.errors import NotFound, Refused
 
@@ -63,7 +63,7 @@ class Query:
 async def list_buckets(call: S3Call) -> Response:
     """All repositories."""
     prefix = call.query.get("prefix", "")
-    found = await call.read(_repositories, prefix)
+    found = await call.read(_repositories, prefix, call.key)
     buckets: list[tuple[str, Content]] = [
         ("Bucket", [("Name", one.id), ("CreationDate", timestamp(one.created_s))])
         for one in found.results
@@ -84,17 +84,10 @@ async def list_objects(call: S3Call) -> Response:
         return document("LocationConstraint", "")
     if "versioning" in call.query:
         return document("VersioningConfiguration", "")
-    if "uploads" in call.query:
-        raise S3Refused("NotImplemented")
     version = call.query.get("list-type", "1")
     if version not in ("1", "2"):
         raise S3Refused("BadRequest")
     return await (_list_v2(call) if version == "2" else _list_v1(call))
-
-
-def timestamp(seconds: int) -> str:
-    """A time as S3 writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
 
 
 async def _list_v1(call: S3Call) -> Response:
@@ -218,8 +211,10 @@ def _contents(key: str, value: Entry) -> Content:
     ]
 
 
-def _repositories(view: View, prefix: str) -> Page[repositories.Repository]:
-    return repositories.list_repositories(view.rows, prefix=prefix, amount=1 << 30)
+def _repositories(view: View, prefix: str, key: Key) -> Page[repositories.Repository]:
+    return repositories.list_repositories(
+        view.rows, prefix=prefix, amount=1 << 30, visible=key.may_see
+    )
 
 
 def _url_encoded(text: str) -> str:

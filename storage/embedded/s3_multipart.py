@@ -15,11 +15,13 @@ from storage.embedded.blobs import CHUNK_BYTES, Written
 from storage.embedded.database import row_of, rows_of
 from storage.embedded.lake import Lake, View
 from storage.embedded.ranges import Entry, entry
+from storage.embedded.s3_access import check_source, copy_source
 from storage.embedded.s3_errors import S3Refused
-from storage.embedded.s3_listing import timestamp
 from storage.embedded.s3_objects import DEFAULT_TYPE, MAX_XML_BYTES, check_target
 from storage.embedded.s3_requests import S3Call
-from storage.embedded.s3_xml import Content, document, read_records
+from storage.embedded.s3_xml import Content, document, read_records, timestamp
+from storage.embedded.transfer import Span, span_of
+from storage.errors import Refused
 
 MAX_PART = 10_000
 
@@ -54,16 +56,45 @@ async def create(call: S3Call) -> Response:
 
 async def put_part(call: S3Call) -> Response:
     """Receive one part, in place of an earlier one of its number."""
-    if "x-amz-copy-source" in call.headers:
-        raise S3Refused("NotImplemented", "Copying into a part is not implemented.")
     number = _number(call.query.get("partNumber", ""))
     await call.read(_upload, call)
     file = secrets.token_hex(16)
-    written = await call.stored(part=file)
-    part = Part(number, file, written.md5, written.size, int(time.time()))
-    replaced = await call.write(_insert_part, call, part)
-    await to_thread.run_sync(_unlink, call.lake, replaced)
+    part = await _kept(call, number, file, await call.stored(part=file))
     return Response(headers={"ETag": f'"{part.etag}"'})
+
+
+async def copy_part(call: S3Call) -> Response:
+    """A part from an object that is there, or from a range of it."""
+    number = _number(call.query.get("partNumber", ""))
+    source = copy_source(call.headers)
+    check_source(call.key, source)
+    await call.read(_upload, call)
+    found = await call.read(objects.find_object, *source)
+    span = _copied_span(call.headers.get("x-amz-copy-source-range"), found.size)
+    file = secrets.token_hex(16)
+    written = await to_thread.run_sync(_copy, call.lake, found, span, file)
+    part = await _kept(call, number, file, written)
+    shown = [("LastModified", timestamp(part.modified_s)), ("ETag", f'"{part.etag}"')]
+    return document("CopyPartResult", shown)
+
+
+async def list_uploads(call: S3Call) -> Response:
+    """The repository's uploads that were begun and neither completed nor aborted."""
+    if any(call.query.get(name) for name in ("prefix", "delimiter", "encoding-type")):
+        raise S3Refused("NotImplemented")
+    most = min(_whole(call.query.get("max-uploads") or "1000"), 1000)
+    after = call.query.get("key-marker", ""), call.query.get("upload-id-marker", "")
+    found = [names for names in await call.read(_uploads, call.target.repository) if names > after]
+    shown = found[:most]
+    fields: list[tuple[str, Content]] = [
+        ("Bucket", call.target.repository),
+        ("MaxUploads", most),
+        ("IsTruncated", len(found) > most),
+    ]
+    if len(found) > most and shown:
+        fields += [("NextKeyMarker", shown[-1][0]), ("NextUploadIdMarker", shown[-1][1])]
+    uploads = (("Upload", [("Key", key), ("UploadId", upload)]) for key, upload in shown)
+    return document("ListMultipartUploadsResult", [*fields, *uploads])
 
 
 async def list_parts(call: S3Call) -> Response:
@@ -130,6 +161,36 @@ def remove_orphans(lake: Lake) -> None:
     for file in lake.blobs.parts.iterdir():
         if file.name not in known:
             file.unlink(missing_ok=True)
+
+
+async def _kept(call: S3Call, number: int, file: str, written: Written) -> Part:
+    part = Part(number, file, written.md5, written.size, int(time.time()))
+    replaced = await call.write(_insert_part, call, part)
+    await to_thread.run_sync(_unlink, call.lake, replaced)
+    return part
+
+
+def _copied_span(header: str | None, size: int) -> Span:
+    """What is copied; all of it for a range that makes no sense, as lakeFS has it."""
+    try:
+        return span_of(header, size) if header else Span(0, size)
+    except Refused:
+        return Span(0, size)
+
+
+def _copy(lake: Lake, source: Entry, span: Span, file: str) -> Written:
+    incoming = lake.blobs.receive()
+    try:
+        for chunk in lake.blobs.read(source.digest, source.size, span.start, span.stop):
+            incoming.write(chunk)
+        return lake.blobs.keep(incoming, file)
+    finally:
+        incoming.discard()
+
+
+def _uploads(view: View, repository: str) -> list[tuple[str, str]]:
+    query = "SELECT branch || '/' || key AS name, id FROM upload WHERE repository = ?"
+    return sorted((name, upload) for name, upload in rows_of(view.rows, query, repository))
 
 
 def _insert_upload(view: View, call: S3Call, upload: str) -> None:

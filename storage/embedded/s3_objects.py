@@ -2,19 +2,20 @@
 
 import time
 from email.utils import formatdate
-from urllib.parse import unquote
 
 from starlette.responses import Response
 
 from storage.embedded import objects
+from storage.embedded.keys import Right
 from storage.embedded.lake import View
 from storage.embedded.ranges import Entry, entry
 from storage.embedded.refs import check_branch, get_branch
 from storage.embedded.repositories import get_repository
 from storage.embedded.rest_objects import copy_object
+from storage.embedded.s3_access import check_source, copy_source, is_unmodified, require
 from storage.embedded.s3_errors import S3Refused, code_of
 from storage.embedded.s3_requests import S3Call
-from storage.embedded.s3_xml import document, read_records
+from storage.embedded.s3_xml import document, read_records, timestamp
 from storage.embedded.transfer import Span, send, span_of
 from storage.errors import NotFound, Refused, StorageError
 
@@ -26,12 +27,16 @@ MAX_XML_BYTES = 4 << 20
 async def get(call: S3Call) -> Response:
     """The bytes, or a range of them."""
     found = await call.read(objects.find_object, *call.target.names)
+    if is_unmodified(call.headers, found):
+        return _not_modified(found)
     return await send(call.lake, found, _span(call, found), _headers(found))
 
 
 async def head(call: S3Call) -> Response:
     """The same without the bytes."""
     found = await call.read(objects.find_object, *call.target.names)
+    if is_unmodified(call.headers, found):
+        return _not_modified(found)
     span = _span(call, found)
     part = span or Span(0, found.size)
     headers = {**_headers(found), "Content-Length": str(part.stop - part.start)}
@@ -64,13 +69,14 @@ async def put(call: S3Call) -> Response:
 
 async def copy(call: S3Call) -> Response:
     """Stage what another object is; the bytes are shared, not read."""
-    source = copy_source(call)
+    source = copy_source(call.headers)
+    check_source(call.key, source)
     replaced = call.headers.get("x-amz-metadata-directive") == "REPLACE"
     metadata = call.metadata() if replaced else None
     await call.read(check_target, call, absent=False)
     made = await call.write(copy_object, source, call.target.names, metadata=metadata)
-    modified = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(made.modified_s))
-    return document("CopyObjectResult", [("LastModified", modified), ("ETag", f'"{made.etag}"')])
+    shown = [("LastModified", timestamp(made.modified_s)), ("ETag", f'"{made.etag}"')]
+    return document("CopyObjectResult", shown)
 
 
 async def delete(call: S3Call) -> Response:
@@ -110,16 +116,9 @@ def check_target(view: View, call: S3Call, *, absent: bool) -> None:
     objects.check_upload(view, repository, branch, key, force=False, absent=absent)
 
 
-def copy_source(call: S3Call) -> tuple[str, str, str]:
-    """The (repository, ref, path) that `x-amz-copy-source` names. Raises: S3Refused."""
-    parts = unquote(call.headers["x-amz-copy-source"]).lstrip("/").split("/", 2)
-    if len(parts) != 3:
-        raise S3Refused("InvalidArgument", "Copy Source must be repository/ref/key.")
-    return parts[0], parts[1], parts[2]
-
-
 async def _delete_batch(call: S3Call, ref: str, keys: list[str]) -> StorageError | None:
     try:
+        require(call.key.may(Right.WRITE, call.target.repository, ref))
         await call.write(objects.delete_objects, call.target.repository, ref, keys)
     except StorageError as error:
         return error
@@ -133,6 +132,12 @@ def _outcome(
         return [] if quiet else [("Deleted", [("Key", key)])]
     told = [("Key", key), ("Code", code_of(problem)), ("Message", f"{problem}")]
     return [("Error", told)]
+
+
+def _not_modified(found: Entry) -> Response:
+    shown = _headers(found)
+    headers = {name: shown[name] for name in ("ETag", "Last-Modified")}
+    return Response(status_code=304, headers=headers)
 
 
 def _span(call: S3Call, found: Entry) -> Span | None:

@@ -17,7 +17,9 @@ from starlette.requests import Request
 
 from storage.embedded.blobs import Incoming, Written
 from storage.embedded.calls import Service
-from storage.embedded.chunked import CHECKSUM, FORMS, ChunkedBody, Digest, check_checksum, checksum
+from storage.embedded.chunked import CHECKSUM, FORMS, ChunkedBody, check_checksum, checksum
+from storage.embedded.crc import Digest
+from storage.embedded.keys import Key
 from storage.embedded.lake import Lake, View
 from storage.embedded.s3_errors import S3Refused
 from storage.embedded.sigv4 import Signature
@@ -70,6 +72,11 @@ class S3Call:
     async def write(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
         """`work(view, ...)` in the writer, durable when it returns."""
         return await wrap_future(self.lake.submit(partial(_swapped, work, args, named)))
+
+    @property
+    def key(self) -> Key:
+        """Who makes it."""
+        return self.signature.signer
 
     def body(self) -> AsyncIterator[bytes]:
         """The payload, out of its AWS chunks if it came in some."""

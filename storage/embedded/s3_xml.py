@@ -5,6 +5,7 @@ entity is ever expanded.
 """
 
 import re
+import time
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 from xml.parsers import expat
@@ -17,6 +18,11 @@ from storage.embedded.s3_errors import S3Refused
 Content: TypeAlias = "str | int | bool | Sequence[tuple[str, Content]]"
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def timestamp(seconds: int) -> str:
+    """A time as S3 writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
 
 
 def document(root: str, content: Content, status: int = 200, **headers: str) -> Response:

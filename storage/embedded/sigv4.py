@@ -1,29 +1,40 @@
-"""AWS Signature Version 4 in the Authorization header: read it, and check it.
+"""AWS Signature Version 4, in the Authorization header or in a presigned URL: read and checked.
 
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
+and .../sigv4-query-string-auth.html; the codes of refusals are lakeFS's.
 """
 
 import hmac
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
 
+from storage.embedded.keys import Key
 from storage.embedded.s3_errors import S3Refused
-from storage.embedded.sessions import Credentials
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 MAX_SKEW = timedelta(minutes=15)
+MAX_EXPIRES_S = 7 * 24 * 3600
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+CREDENTIAL = "X-Amz-Credential"
+_SIGNATURE = b"X-Amz-Signature"
+_QUERY = ("X-Amz-Signature", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Expires")
+_SCOPE = r"(?P<key>[^/]+)/(?P<day>\d{8})/(?P<region>[\w-]+)/(?P<service>[\w-]+)/aws4_request"
+_CREDENTIAL = re.compile(_SCOPE, re.ASCII)
 _AUTHORIZATION = re.compile(
-    rf"{ALGORITHM}\s+Credential=(?P<key>[^/]+)/(?P<day>\d{{8}})/(?P<region>[\w-]+)"
-    r"/(?P<service>[\w-]+)/aws4_request,\s*SignedHeaders=(?P<headers>[^,\s]+),"
-    r"\s*Signature=(?P<signature>[0-9a-f]{64})"
+    rf"{ALGORITHM}\s+Credential={_SCOPE},\s*SignedHeaders=(?P<headers>[^,\s]+),"
+    r"\s*Signature=(?P<signature>[0-9a-f]{64})",
+    re.ASCII,
 )
 _SPACES = re.compile(rb"\s+")
+# In the canonical request by itself, whether it is listed as signed or not.
+_ALWAYS_SIGNED = "x-amz-content-sha256"
+FindKey = Callable[[str], Key | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,60 +46,132 @@ class Request:
     query: list[tuple[bytes, bytes]]
     headers: Headers
 
+    def parameter(self, name: str) -> str | None:
+        """The first query parameter of a name."""
+        values = (value for key, value in self.query if key == name.encode())
+        found = next(values, None)
+        return None if found is None else found.decode()
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
     """A request's signature, checked: the seed for signatures of its chunks."""
 
     value: str
-    key: bytes
+    signing_key: bytes = field(repr=False)
     moment: str
     scope: str
+    signer: Key
 
     def chained(self, *parts: str, algorithm: str) -> str:
         """The signature of a chunk or trailer that follows; `parts` end its string to sign."""
         text = "\n".join((algorithm, self.moment, self.scope, *parts))
-        return hmac.digest(self.key, text.encode(), "sha256").hex()
+        return hmac.digest(self.signing_key, text.encode(), "sha256").hex()
 
 
-def is_signed(headers: Headers) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a request says of its signature; `expires_s` only if it is presigned."""
+
+    key_id: str
+    day: str
+    scope: str
+    signed: str
+    signature: str
+    expires_s: int | None
+
+
+def is_signed(headers: Headers, query: bytes) -> bool:
     """Whether the request speaks S3 rather than the REST API."""
-    return headers.get("authorization", "").startswith("AWS")
+    return headers.get("authorization", "").startswith("AWS") or CREDENTIAL.encode() in query
 
 
-def verify(request: Request, credentials: Credentials) -> Signature:
-    """The request's signature, if it is right. Raises: S3Refused."""
-    found = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
-    if found is None:
+def verify(request: Request, find: FindKey) -> Signature:
+    """The request's signature, if it is right and of now. Raises: S3Refused."""
+    authorization = request.headers.get("authorization")
+    claim = _in_query(request) if authorization is None else _in_header(authorization)
+    moment = _moment(request, claim)
+    signer = find(claim.key_id)
+    if signer is None:
         raise S3Refused("AccessDenied")
-    if found["key"] != credentials.access_key_id:
-        raise S3Refused("AccessDenied")
-    moment = request.headers.get("x-amz-date", "")
-    _check_clock(moment, found["day"])
-    scope = f"{found['day']}/{found['region']}/{found['service']}/aws4_request"
-    digest = sha256(_canonical(request, found["headers"])).hexdigest()
-    key = _signing_key(credentials.secret_access_key, scope)
-    text = "\n".join((ALGORITHM, moment, scope, digest))
-    expected = hmac.digest(key, text.encode(), "sha256").hex()
-    if not hmac.compare_digest(expected, found["signature"]):
+    digest = sha256(_canonical(request, claim.signed)).hexdigest()
+    signing_key = _signing_key(signer.secret, claim.scope)
+    text = "\n".join((ALGORITHM, moment, claim.scope, digest))
+    expected = hmac.digest(signing_key, text.encode(), "sha256").hex()
+    if not hmac.compare_digest(expected.encode(), claim.signature.encode()):
         raise S3Refused("SignatureDoesNotMatch")
-    return Signature(expected, key, moment, scope)
+    _check_age(moment, claim.expires_s)
+    return Signature(expected, signing_key, moment, claim.scope, signer)
 
 
-def _check_clock(moment: str, day: str) -> None:
+def _in_header(authorization: str) -> _Claim:
+    found = _AUTHORIZATION.fullmatch(authorization)
+    if found is None:
+        raise S3Refused("MissingFields" if authorization.startswith("AWS4") else "InvalidRequest")
+    return _Claim(
+        found["key"], found["day"], _scope(found), found["headers"], found["signature"], None
+    )
+
+
+def _in_query(request: Request) -> _Claim:
+    algorithm, credential = request.parameter("X-Amz-Algorithm"), request.parameter(CREDENTIAL)
+    if credential is None:
+        raise S3Refused("AccessDenied")
+    given = [request.parameter(name) for name in _QUERY]
+    if algorithm is None or None in given:
+        raise S3Refused("MissingFields")
+    if algorithm.upper() != ALGORITHM:
+        raise S3Refused("AuthorizationQueryParametersError", f"X-Amz-Algorithm is not {ALGORITHM}.")
+    found = _CREDENTIAL.fullmatch(credential)
+    if found is None:
+        raise S3Refused("AuthorizationQueryParametersError", "X-Amz-Credential is malformed.")
+    signature, _, signed, expires = (value or "" for value in given)
+    return _Claim(found["key"], found["day"], _scope(found), signed, signature, _expires_s(expires))
+
+
+def _scope(found: re.Match[str]) -> str:
+    return f"{found['day']}/{found['region']}/{found['service']}/aws4_request"
+
+
+def _expires_s(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MAX_EXPIRES_S):
+        problem = f"X-Amz-Expires must be a number of seconds up to {MAX_EXPIRES_S}."
+        raise S3Refused("AuthorizationQueryParametersError", problem)
+    return int(text)
+
+
+def _moment(request: Request, claim: _Claim) -> str:
+    headers = request.headers
+    found = request.parameter("X-Amz-Date") or headers.get("x-amz-date") or headers.get("date")
+    if not found:
+        raise S3Refused("AccessDenied", "A valid Date or x-amz-date header is required.", 400)
     try:
-        signed_at = datetime.strptime(moment, TIME_FORMAT).replace(tzinfo=UTC)
+        datetime.strptime(found, TIME_FORMAT).replace(tzinfo=UTC)
     except ValueError as error:
-        raise S3Refused("AccessDenied", "The x-amz-date header is missing or malformed.") from error
-    if abs(datetime.now(UTC) - signed_at) > MAX_SKEW or not moment.startswith(day):
+        raise S3Refused("MalformedDate") from error
+    if not found.startswith(claim.day):
+        raise S3Refused("AuthorizationHeaderMalformed")
+    return found
+
+
+def _check_age(moment: str, expires_s: int | None) -> None:
+    age = datetime.now(UTC) - datetime.strptime(moment, TIME_FORMAT).replace(tzinfo=UTC)
+    if age < -MAX_SKEW:
+        raise S3Refused("AccessDenied", "Request is not valid yet")
+    if age > MAX_SKEW:
         raise S3Refused("RequestTimeTooSkewed")
+    if expires_s is not None and age > timedelta(seconds=expires_s):
+        raise S3Refused("AccessDenied", "Request has expired")
 
 
 def _canonical(request: Request, signed: str) -> bytes:
-    query = sorted((_escape(name, ""), _escape(value, "")) for name, value in request.query)
+    query = sorted(
+        (_escape(name, ""), _escape(value, ""))
+        for name, value in request.query
+        if name != _SIGNATURE
+    )
     names = sorted(signed.split(";"))
-    if "host" not in names:
-        raise S3Refused("SignatureDoesNotMatch")
+    _check_signed(request.headers, names)
     headers = b"".join(_header(request.headers, name) for name in names)
     return b"\n".join(
         (
@@ -100,6 +183,15 @@ def _canonical(request: Request, signed: str) -> bytes:
             request.headers.get("x-amz-content-sha256", "UNSIGNED-PAYLOAD").encode("latin-1"),
         )
     )
+
+
+def _check_signed(headers: Headers, names: list[str]) -> None:
+    """Whoever holds a presigned URL must not add, say, a copy source to it. Raises: S3Refused."""
+    if "host" not in names:
+        raise S3Refused("SignatureDoesNotMatch")
+    for name in headers:
+        if name.startswith("x-amz-") and name not in names and name != _ALWAYS_SIGNED:
+            raise S3Refused("AccessDenied", f"The header {name} is not signed.")
 
 
 def _header(headers: Headers, name: str) -> bytes:

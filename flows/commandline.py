@@ -12,9 +12,13 @@ PipelineName = Annotated[
     ),
 ]
 AtRef = Annotated[
-    str, typer.Option("--on", metavar="REF", help="Branch, tag, commit or REF~N to read.")
+    str,
+    typer.Option("--on", "--at", metavar="REF", help="Branch, tag, commit, REF~N or time to read."),
 ]
 OnBranch = Annotated[str, typer.Option("--on", metavar="BRANCH", help="Branch to change.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be done, and change nothing.")
+]
 Limit = Annotated[int, typer.Option("-n", "--limit", min=1, help="How many to show.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can answer.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the history for good.")]

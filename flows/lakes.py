@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.origin import code
 from flows.pipeline import Pipeline, load_pipeline
 from flows.settings import Settings
-from storage.errors import NotFound
+from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
 from storage.lakefs import Access
 from storage.runs import Provenance
@@ -26,7 +26,10 @@ class Opened:
         return self.pipeline.repository
 
     def pin(self, ref: str = MAIN) -> Pin:
-        """The commit of the data that a ref names. Raises NotFound, saying what there is."""
+        """The commit of the data that a ref, a moment or a table's version names.
+
+        Raises: NotFound, saying what there is.
+        """
         return _pin(self.lake, self.repository, ref)
 
     def releases(self) -> Pin:
@@ -66,14 +69,18 @@ def open_pipeline(reference: str | None = None) -> Opened:
 
 
 def _pin(lake: Lake, repository: str, ref: str) -> Pin:
+    from flows.data import moments
+
     try:
         return lake.pin(repository, ref)
-    except NotFound as error:
+    except (NotFound, Refused) as error:
         if repository not in lake.fs.repositories():
             raise NotFound(
                 f"The lake at {lake.access.endpoint} has no repository {repository}.",
                 remedy="The first run of a stage makes it: start with `headrace demo`.",
             ) from error
+        if (pin := moments.meant(lake, repository, ref)) is not None:
+            return pin
         raise NotFound(
             f"{repository} has no branch, tag or commit {ref!r}.",
             remedy="`headrace data branch` and `headrace data log` print those there are.",

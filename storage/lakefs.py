@@ -240,6 +240,20 @@ class LakeFS:
                 repository, TagCreation(id=name, ref=ref), _request_timeout=TIMEOUT_S
             )
 
+    def tags(self, repository: str) -> dict[str, str]:
+        """Tag name -> commit."""
+        found = self._pages(self._api.tags.list_tags, f"tags of {repository}", repository)
+        return {t.id: t.commit_id for t in found}
+
+    def delete_tag(self, repository: str, name: str) -> bool:
+        """False if it was not there."""
+        try:
+            with self._errors(f"tag {repository}/{name}"):
+                self._api.tags.delete_tag(repository, name, _request_timeout=TIMEOUT_S)
+        except NotFound:
+            return False
+        return True
+
     def put(
         self, repository: str, branch: str, path: str, data: bytes, *, if_absent: bool = False
     ) -> None:

@@ -1,4 +1,4 @@
-"""Branches that people make beside `main`, and those that are none of theirs."""
+"""Branches and tags that people make, and the branches that are none of theirs."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ _RUN = "run-"
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A branch and its head commit."""
+    """A branch and its head commit, or a tag and the commit it names."""
 
     name: str
     commit: str
@@ -74,6 +74,21 @@ def _require_own(name: str) -> None:
 def _branch(lake: Lake, repository: str, name: str) -> Branch:
     head = lake.fs.resolve(repository, name)
     return Branch(name, head.id, datetime.fromtimestamp(head.created_at, UTC), head.message)
+
+
+def tags(lake: Lake, repository: str) -> list[Branch]:
+    """Every tag, by name."""
+    return [_branch(lake, repository, name) for name in sorted(lake.fs.tags(repository))]
+
+
+def delete_tag(lake: Lake, repository: str, name: str) -> str:
+    """Drop a tag; returns the commit it named, which stays. Raises NotFound."""
+    named = lake.fs.tags(repository).get(name)
+    if named is None or not lake.fs.delete_tag(repository, name):
+        raise NotFound(
+            f"{repository} has no tag {name}.", remedy="`headrace data tag` prints them."
+        )
+    return named
 
 
 def tag(lake: Lake, pin: Pin, name: str) -> None:

@@ -14,7 +14,7 @@ from storage.lakefs import Commit
 from storage.records import Record
 
 # How far back the search for one table's commits goes.
-_REACH = 100_000
+REACH = 100_000
 _SHORT = 12
 
 
@@ -49,7 +49,7 @@ class Entry:
 
 def log(lake: Lake, head: Pin, *, table: str = "", limit: int) -> list[Entry]:
     """First-parent commits up to `head`, newest first; with `table`, those that wrote it."""
-    commits = lake.fs.log(head.repository, head.commit, limit=_REACH if table else limit)
+    commits = lake.fs.log(head.repository, head.commit, limit=REACH if table else limit)
     found = (c for c in commits if not table or table in written(lake, head.repository, c))
     return _entries(lake, head, list(islice(found, limit)))
 
@@ -57,7 +57,7 @@ def log(lake: Lake, head: Pin, *, table: str = "", limit: int) -> list[Entry]:
 def last_writers(lake: Lake, head: Pin, names: Collection[str]) -> dict[str, Entry]:
     """Table name to the newest commit that wrote it."""
     found: dict[str, Commit] = {}
-    for commit in lake.fs.log(head.repository, head.commit, limit=_REACH):
+    for commit in lake.fs.log(head.repository, head.commit, limit=REACH):
         if len(found) == len(names):
             break
         fresh = (written(lake, head.repository, commit) & set(names)) - found.keys()
@@ -67,7 +67,7 @@ def last_writers(lake: Lake, head: Pin, names: Collection[str]) -> dict[str, Ent
 
 def commit_at(lake: Lake, head: Pin, moment: datetime) -> Pin:
     """The commit that `head`'s branch stood at, at a moment. Raises NotFound before the first."""
-    for commit in lake.fs.log(head.repository, head.commit, limit=_REACH):
+    for commit in lake.fs.log(head.repository, head.commit, limit=REACH):
         if _time(commit) <= moment:
             return Pin(head.repository, commit.id)
     raise NotFound(

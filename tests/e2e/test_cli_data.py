@@ -329,6 +329,73 @@ def test_a_tag_names_a_commit_for_good(project: Project) -> None:
     assert project.read("data", "ls", "--on", "january")["commit"] == good
 
 
+def test_tags_are_listed_and_a_dropped_one_leaves_its_commit(project: Project) -> None:
+    good = project.land("a", planes("N1")).commit
+    for name in ("spring", "january"):
+        project.run("data", "tag", name)
+    found = project.read("data", "tag")
+    assert [(one["name"], one["commit"]) for one in found] == [("january", good), ("spring", good)]
+    assert project.run("data", "tag", "spring", "--delete").exit_code == 0
+    assert [one["name"] for one in project.read("data", "tag")] == ["january"]
+    assert project.read("data", "ls", "--on", good)["commit"] == good
+    assert isinstance(project.run("data", "tag", "spring", "--delete").exception, NotFound)
+
+
+def test_a_moment_and_a_tables_version_name_a_commit_as_any_ref_does(project: Project) -> None:
+    first = project.land("a", planes("N1")).commit
+    second = project.land("b", planes("N2")).commit
+    assert project.read("data", "show", "planes", "--at", "planes@v0")["commit"] == first
+    found = project.read("data", "diff", "planes@v0", "planes@v1")
+    assert (found["before"], found["after"]) == (first, second)
+    assert project.read("data", "ls", "--at", "2999-01-01")["commit"] == second
+    assert project.read("data", "ls", "--at", "main@2999-01-01T00:00+02:00")["commit"] == second
+    assert isinstance(project.run("data", "ls", "--at", "1999-01-01").exception, NotFound)
+    none = project.run("data", "ls", "--at", "planes@v7").exception
+    assert "planes has no version 7" in str(none)
+
+
+def test_a_merge_whose_result_breaks_a_contract_is_refused_and_main_is_untouched(
+    project: Project,
+) -> None:
+    project.land("a", planes("N1", "N2"))
+    repository, lake = project.pipeline.repository, project.lake
+    project.run("data", "branch", "fix")
+    table = tables.open_table(lake, repository, "fix", "planes")
+    table.update(predicate="tailnum = 'N1'", updates={"seats": "-1.0"})
+    lake.fs.commit(repository, "fix", message="an edit", metadata={})
+    before = lake.pin(repository)
+    refused = project.run("data", "merge", "fix").exception
+    assert isinstance(refused, Refused)
+    assert "planes would not keep its contract: 1 break seats|min" in str(refused)
+    assert lake.pin(repository) == before
+    table = tables.open_table(lake, repository, "fix", "planes")
+    table.update(predicate="tailnum = 'N1'", updates={"seats": "200.0"})
+    lake.fs.commit(repository, "fix", message="corrected", metadata={})
+    assert project.read("data", "merge", "fix")["tables"][0]["changed"] == 1
+
+
+def test_a_merge_that_would_repeat_a_key_is_refused(project: Project) -> None:
+    project.land("a", planes("N1"))
+    repository, lake = project.pipeline.repository, project.lake
+    project.run("data", "branch", "twice")
+    tables.append(lake, repository, "twice", "planes", planes("N2", "N2"))
+    lake.fs.commit(repository, "twice", message="by hand", metadata={})
+    refused = project.run("data", "merge", "twice").exception
+    assert "Keys would stand more than once in planes: ('N2',)" in str(refused)
+    assert project.rows() == {"N1"}
+
+
+def test_a_rollbacks_dry_run_changes_nothing(project: Project) -> None:
+    good = project.land("a", planes("N1")).commit
+    project.land("b", planes("N2"))
+    command = ("data", "rollback", "planes", "--to", good, "--reason", "why", "--dry-run")
+    found = project.read(*command)
+    assert found["tables"] == {"planes": {"rows_now": 2, "rows_then": 1, "changes": True}}
+    assert len(found["supersedes"]) == 1
+    assert "planes: 2 rows now, 1 then" in project.run(*command).stderr
+    assert project.rows() == {"N1", "N2"}
+
+
 def test_runs_are_listed_newest_first_and_shown_whole(project: Project) -> None:
     project.land("a", planes("N1"))
     project.land("b", planes("N2", "N3"))

@@ -51,22 +51,20 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Re-apply the rows that a branch changed, by key; keys changed on both sides are refused."""
+    from flows.data import merge as merging
     from flows.data.branches import require_mergeable
-    from flows.data.contracts import row_keys
     from flows.data.history import row_changes
     from flows.lakes import open_pipeline
     from flows.terminal import actor, say, show_json, show_table, tell
-    from storage.branches import merge_branch
 
     opened = open_pipeline(pipeline)
     require_mergeable(source, into)
     opened.pin(source)
     opened.pin(into)
-    outcome = merge_branch(
+    outcome = merging.merge(
         opened.lake,
-        opened.repository,
+        opened.pipeline,
         source,
-        keys=row_keys(opened.pipeline),
         into=into,
         by=opened.by("headrace data merge", actor()),
     )
@@ -85,30 +83,41 @@ def merge(
 
 @app.command()
 def tag(
-    name: Annotated[str, typer.Argument(help="Name of the tag; it can never move.")],
+    name: Annotated[
+        str | None, typer.Argument(help="Make this tag, which never moves; without, list all.")
+    ] = None,
     ref: Annotated[str, typer.Argument(help="What it names.")] = "main",
+    delete: Annotated[bool, typer.Option("--delete", help="Drop the tag instead.")] = False,
     pipeline: PipelineName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Give a commit a name."""
-    from flows.data.branches import tag as make_tag
+    """List the tags, give a commit a name, or drop a name; the commit stays."""
+    from flows.data import branches
     from flows.lakes import open_pipeline
-    from flows.terminal import say, show_json
+    from flows.terminal import say, show_json, tell
 
+    if name is None and delete:
+        raise typer.BadParameter("--delete needs a NAME", param_hint="--delete")
     opened = open_pipeline(pipeline)
     pin = opened.pin(ref)
-    make_tag(opened.lake, pin, name)
-    if as_json:
-        show_json({"tag": name, "commit": pin.commit})
+    if name is None:
+        _show(branches.tags(opened.lake, opened.repository), what="tag", as_json=as_json)
+    elif delete:
+        dropped = branches.delete_tag(opened.lake, opened.repository, name)
+        tell(f"Tag {name} is deleted; it named {dropped[:12]}.")
     else:
-        say(f"{name} names {pin.commit[:12]}")
+        branches.tag(opened.lake, pin, name)
+        if as_json:
+            show_json({"tag": name, "commit": pin.commit})
+        else:
+            say(f"{name} names {pin.commit[:12]}")
 
 
-def _show(found: "list[Branch]", *, as_json: bool) -> None:
+def _show(found: "list[Branch]", *, what: str = "branch", as_json: bool) -> None:
     from flows.terminal import show_json, show_table
 
     if as_json:
         show_json(found)
         return
     rows = [(one.name, one.commit[:12], one.at, one.message) for one in found]
-    show_table(("branch", "commit", "when (UTC)", "message"), rows)
+    show_table((what, "commit", "when (UTC)", "message"), rows)

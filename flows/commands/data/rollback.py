@@ -1,11 +1,10 @@
 """`headrace data rollback`."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commandline import AsJson, MayRunAgain, OnBranch, PipelineName, Reason, Yes
+from flows.commandline import AsJson, DryRun, MayRunAgain, OnBranch, PipelineName, Reason, Yes
 
 if TYPE_CHECKING:
     from flows.data.rollback import Plan
@@ -31,6 +30,7 @@ def rollback(
     ] = "",
     on: OnBranch = "main",
     may_run_again: MayRunAgain = False,
+    dry_run: DryRun = False,
     yes: Yes = False,
     pipeline: PipelineName = None,
     as_json: AsJson = False,
@@ -48,6 +48,9 @@ def rollback(
     plan = datasets.plan(
         opened.lake, head=head, to=target, datasets=tables, may_run_again=may_run_again
     )
+    if dry_run:
+        _preview(plan, as_json=as_json)
+        return
     show_plan(plan)
     if plan.is_done:
         standing = datasets.standing(opened.lake, plan)
@@ -81,16 +84,34 @@ def show_plan(plan: "Plan") -> None:
         tell(f"  undoes {run.stage} {run.run_id[:12]} of {run.started_at[:16]}")
 
 
+def _preview(plan: "Plan", *, as_json: bool) -> None:
+    from flows.terminal import show_json, tell
+
+    if not as_json:
+        show_plan(plan)
+        tell("Nothing was changed: this was a dry run.")
+        return
+    tables = {
+        step.table: {
+            "rows_now": step.now.rows,
+            "rows_then": step.then.rows if step.then else 0,
+            "changes": step.changes,
+        }
+        for step in plan.steps
+    }
+    undone = [f"{run.stage}/{run.run_id}" for run in plan.undone]
+    pins = {"commit": plan.head.commit, "to": plan.to.commit}
+    show_json({**pins, "dry_run": True, "tables": tables, "supersedes": undone})
+
+
 def _commit_at(opened: "Opened", head: "Pin", at: str) -> "Pin":
     from flows.data.history import commit_at
+    from flows.data.moments import moment_of
 
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise typer.BadParameter(f"{at!r} is no ISO 8601 time", param_hint="--at") from None
-    from datetime import UTC
-
-    return commit_at(opened.lake, head, moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    moment = moment_of(at)
+    if moment is None:
+        raise typer.BadParameter(f"{at!r} is no ISO 8601 time", param_hint="--at")
+    return commit_at(opened.lake, head, moment)
 
 
 def _show(

@@ -1,0 +1,68 @@
+"""The commit that a person means by a moment, or by a version of a table."""
+
+import re
+from datetime import UTC, datetime
+
+from flows.data.history import REACH, commit_at
+from storage import tables
+from storage.errors import NotFound
+from storage.lake import MAIN, Lake, Pin
+
+# BRANCH@TIME, TABLE@vN; a time alone is one of main.
+_AT = re.compile(r"(?:(?P<of>.*)@)?(?P<what>[^@]+)")
+_VERSION = re.compile(r"v(?P<number>\d{1,18})")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+def meant(lake: Lake, repository: str, text: str) -> Pin | None:
+    """The commit that TIME, BRANCH@TIME or TABLE@vN names; None if the text is none of these.
+
+    Times are ISO 8601, in UTC unless they say otherwise. Raises: NotFound for a branch, a table,
+    a version or a time that the history does not have.
+    """
+    parts = _AT.fullmatch(text)
+    if parts is None:
+        return None
+    if (moment := moment_of(parts["what"])) is not None:
+        return commit_at(lake, lake.pin(repository, parts["of"] or MAIN), moment)
+    version = _VERSION.fullmatch(parts["what"])
+    if not parts["of"] or version is None:
+        return None
+    return _with_version(lake, repository, parts["of"], int(version["number"]))
+
+
+def moment_of(text: str) -> datetime | None:
+    """The time that a text states, with UTC for none; None if it states none."""
+    if not _DATE.match(text):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _with_version(lake: Lake, repository: str, table: str, number: int) -> Pin:
+    """The newest commit of main at which the table has that version; versions only grow."""
+    head = lake.pin(repository, MAIN)
+    commits = [c.id for c in lake.fs.log(repository, head.commit, limit=REACH)]
+    low, high = 0, len(commits)
+    while low < high:
+        middle = (low + high) // 2
+        if _version(lake, repository, commits[middle], table) > number:
+            low = middle + 1
+        else:
+            high = middle
+    if low == len(commits) or _version(lake, repository, commits[low], table) != number:
+        raise NotFound(
+            f"{table} has no version {number} in the history of main.",
+            remedy=f"`headrace data log {table}` prints its commits; name one of them.",
+        )
+    return Pin(repository, commits[low])
+
+
+def _version(lake: Lake, repository: str, commit: str, table: str) -> int:
+    try:
+        return int(tables.open_table(lake, repository, commit, table).version())
+    except NotFound:
+        return -1

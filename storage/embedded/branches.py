@@ -5,7 +5,7 @@ from typing import Literal
 import apsw
 
 from storage.embedded.database import rows_of
-from storage.embedded.errors import Exists
+from storage.embedded.errors import Exists, naming
 from storage.embedded.graph import find_commit
 from storage.embedded.lake import View
 from storage.embedded.paging import Page, page
@@ -101,10 +101,12 @@ def reset_branch(
     if kind == "object":
         check_path(path)
     writable(view.rows, repository, name, force=force)
-    area = get_branch(view.rows, repository, name).area
     if kind == "object":
+        with naming("getting branch"):
+            area = get_branch(view.rows, repository, name).area
         reset_key(view.rows, area, path)
     else:
+        area = get_branch(view.rows, repository, name).area
         reset(view.rows, area, path if kind == "common_prefix" else "")
 
 

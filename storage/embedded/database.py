@@ -282,7 +282,7 @@ def _open(path: Path) -> apsw.Connection:
         connection = connect(path, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
         connection.execute("PRAGMA journal_mode = WAL")
         verdict = connection.pragma("quick_check", 1)
-        version = check_version(path, connection)
+        check_version(path, connection)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise damaged_graph(path, str(error)) from error
     if verdict != "ok":

@@ -3,6 +3,9 @@
 The messages are lakeFS's own wording wherever a client may read them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from storage.errors import (
     Conflict,
     Damaged,
@@ -80,3 +83,12 @@ _STATUS: tuple[tuple[type[StorageError], int], ...] = (
 def http_status(error: StorageError) -> int:
     """The status lakeFS answers this error with; 500 for a family it has no word for."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Say what failed in front of the message of an error about a name or a conflict."""
+    try:
+        yield
+    except (NotFound, Refused, Conflict) as error:
+        raise type(error)(f"{what}: {error}") from error

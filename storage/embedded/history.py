@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from storage.embedded.diff import merge_edits, same
-from storage.embedded.errors import Contended
+from storage.embedded.errors import Contended, naming
 from storage.embedded.graph import NS, Commit, add_commit, get_commit, now_ns
 from storage.embedded.lake import Lake, View, store_nodes
 from storage.embedded.objects import merge_points
@@ -95,15 +95,17 @@ def merge(
     def plan(view: View) -> Planned:
         changeable(view.rows, repository, force=message.force)
         found, upto = _clean(view, repository, destination)
-        base_id, theirs_id, ours_id = merge_points(
-            view, repository, source=source, target=destination
-        )
+        with naming(f"update branch {destination}"):
+            base_id, theirs_id, ours_id = merge_points(
+                view, repository, source=source, target=destination
+            )
         base, theirs, ours = (
             get_commit(view.rows, repository, commit_id)
             for commit_id in (base_id, theirs_id, ours_id)
         )
-        unchanged = same_tree(view.nodes, theirs.tree, base.tree)
-        if unchanged and not (message.allow_empty or message.force):
+        if same_tree(view.nodes, theirs.tree, base.tree) and not (
+            message.allow_empty or message.force
+        ):
             raise Refused(f"update branch {destination}: {NO_CHANGES}")
         tree = _merged(view, base.tree, theirs.tree, ours.tree, strategy)
         parents = [ours_id] if squash else [ours_id, theirs_id]
@@ -124,14 +126,17 @@ def revert(
 
     def plan(view: View) -> Planned:
         changeable(view.rows, repository, force=message.force)
-        undone = get_commit(view.rows, repository, resolve_commit(view.rows, repository, ref))
+        with naming(f"get commit from ref {ref}"):
+            undone_id = resolve_commit(view.rows, repository, ref)
+        undone = get_commit(view.rows, repository, undone_id)
         parent = _parent(undone, parent_number)
         found, upto = _clean(view, repository, branch)
         head = get_commit(view.rows, repository, found.head)
         before = get_commit(view.rows, repository, parent).tree if parent else ""
         if same_tree(view.nodes, before, undone.tree) and not message.allow_empty:
             raise Refused(f"update branch: {NO_CHANGES}")
-        tree = _merged(view, undone.tree, before, head.tree, "")
+        with naming("update branch"):
+            tree = _merged(view, undone.tree, before, head.tree, "")
         if same_tree(view.nodes, tree, head.tree) and not message.allow_empty:
             raise Refused(f"update branch: {NO_CHANGES}")
         made = _commit(message, [found.head], tree, head.generation)
@@ -149,7 +154,8 @@ def hard_reset(lake: Lake, repository: str, branch: str, ref: str, *, force: boo
         committable(view.rows, repository, branch, force=force)
         writable(view.rows, repository, branch, force=force)
         found, _ = _clean(view, repository, branch)
-        target = resolve_commit(view.rows, repository, ref)
+        with naming(f"hard-reset {branch} to {ref}"):
+            target = resolve_commit(view.rows, repository, ref)
         drop(view.rows, found.area)
         _move(view, repository, branch, target)
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from storage.embedded.diff import Difference, compare, diff
-from storage.embedded.errors import NoMergeBase, PreconditionFailed, Unsupported
+from storage.embedded.errors import NoMergeBase, PreconditionFailed, Unsupported, naming
 from storage.embedded.graph import get_commit, merge_base
 from storage.embedded.lake import View
 from storage.embedded.paging import Folded, Page, Window, grouped, page
@@ -63,9 +63,23 @@ def check_upload(
     view: View, repository: str, branch: str, path: str, *, force: bool, absent: bool
 ) -> None:
     """Refuse before any byte is taken what `put_object` would refuse after the last."""
-    found = _target(view, repository, branch, path, force=force)
+    found = check_destination(view, repository, branch)
+    check_path(path)
+    writable(view.rows, repository, branch, force=force)
+    if path.startswith(HOOKS):
+        raise Unsupported(f"the embedded lakeFS runs no hooks, so it takes no {HOOKS} files")
     if absent and _on_branch(view, repository, found, path) is not None:
         raise PreconditionFailed("path already exists")
+
+
+def check_destination(view: View, repository: str, branch: str) -> Branch:
+    """The branch that an upload or a copy goes to. Raises: Refused, NotFound."""
+    get_repository(view.rows, repository)
+    check_branch(branch, argument="name")
+    try:
+        return get_branch(view.rows, repository, branch)
+    except NotFound as error:
+        raise NotFound(f"branch '{branch}' not found") from error
 
 
 def put_object(
@@ -81,6 +95,21 @@ def put_object(
     """Stage an entry; with `absent`, only if the branch shows nothing there."""
     check_upload(view, repository, branch, path, force=force, absent=absent)
     stage(view.rows, get_branch(view.rows, repository, branch).area, path, value)
+
+
+def update_metadata(
+    view: View, repository: str, branch: str, path: str, metadata: dict[str, str]
+) -> None:
+    """Replace the user metadata of the object that the branch shows."""
+    check_branch(branch)
+    check_path(path)
+    writable(view.rows, repository, branch)
+    found = get_branch(view.rows, repository, branch)
+    value = _on_branch(view, repository, found, path)
+    if value is None:
+        where = f"{repository}/{branch}/{path}"
+        raise NotFound(f"update user metadata on {where}: not found")
+    stage(view.rows, found.area, path, value.with_metadata(metadata))
 
 
 def delete_objects(
@@ -140,26 +169,14 @@ def diff_three_dot(
 def merge_points(view: View, repository: str, *, source: str, target: str) -> tuple[str, str, str]:
     """The commits of the merge base, the source and the target. Raises: NoMergeBase."""
     get_repository(view.rows, repository)
-    ours = resolve_commit(view.rows, repository, target)
-    theirs = resolve_commit(view.rows, repository, source)
+    with naming(f"get commit by ref {source}"):
+        theirs = resolve_commit(view.rows, repository, source)
+    with naming(f"get commit by branch {target}"):
+        ours = resolve_commit(view.rows, repository, target)
     base = merge_base(view.rows, repository, theirs, ours)
     if base is None:
         raise NoMergeBase("no merge base")
     return base, theirs, ours
-
-
-def _target(view: View, repository: str, branch: str, path: str, *, force: bool) -> Branch:
-    check_branch(branch)
-    check_path(path)
-    get_repository(view.rows, repository)
-    try:
-        found = get_branch(view.rows, repository, branch)
-    except NotFound as error:
-        raise NotFound(f"branch '{branch}' not found") from error
-    writable(view.rows, repository, branch, force=force)
-    if path.startswith(HOOKS):
-        raise Unsupported(f"the embedded lakeFS runs no hooks, so it takes no {HOOKS} files")
-    return found
 
 
 def _on_branch(view: View, repository: str, branch: Branch, path: str) -> Entry | None:

@@ -98,7 +98,7 @@ async def hard_reset(call: Call) -> Response:
         history.hard_reset,
         call.path("repository"),
         call.path("branch"),
-        call.text("ref"),
+        call.required("ref"),
         force=call.flag("force"),
     )
     return empty()

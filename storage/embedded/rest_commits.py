@@ -1,5 +1,6 @@
 """Commits, merges, reverts, the log and diffs over REST."""
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -9,15 +10,18 @@ from starlette.responses import Response
 from storage.embedded import commit_log, history, objects
 from storage.embedded.calls import Body, Call, empty, listing, reply
 from storage.embedded.commit_log import LogQuery
-from storage.embedded.diff import Difference
+from storage.embedded.diff import Difference, Kind
 from storage.embedded.errors import MergeConflict
 from storage.embedded.graph import NS, Commit, get_commit
 from storage.embedded.history import Message
 from storage.embedded.lake import View
-from storage.embedded.paging import Folded, Page
+from storage.embedded.paging import Folded
 from storage.embedded.refs import resolve_commit
 from storage.embedded.repositories import get_repository
 from storage.errors import NotFound, Refused
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+_DIFFS = {"two_dot": objects.diff_two_dot, "three_dot": objects.diff_three_dot}
 
 
 class CommitCreation(Body):
@@ -120,12 +124,15 @@ async def merge(call: Call) -> Response:
 
 
 async def find_merge_base(call: Call) -> Response:
-    """The common ancestor a merge would start from."""
+    """The common ancestor a merge would start from; source and destination as lakeFS has them.
+
+    It answers with the commit of the branch as the source and that of the ref as the destination.
+    """
     base, source, target = await call.read(
         objects.merge_points,
         call.path("repository"),
-        source=call.path("ref"),
-        target=call.path("branch"),
+        source=call.path("branch"),
+        target=call.path("ref"),
     )
     return reply(
         {
@@ -163,20 +170,25 @@ async def diff_branch(call: Call) -> Response:
     found = await call.read(
         objects.diff_uncommitted, call.path("repository"), call.path("branch"), call.window()
     )
-    return _differences(found, right_stats=False)
+    results = [_uncommitted(item) for item in found.results]
+    return listing(results, has_more=found.has_more, offset_key="path")
 
 
 async def diff_refs(call: Call) -> Response:
     """A page of what changes between two refs; three dots unless two are asked for."""
-    two_dot = call.text("type", "three_dot") == "two_dot"
+    kind = call.text("type", "three_dot")
+    if kind not in _DIFFS:
+        raise Refused(f'parameter "type" in query has an error: {kind!r} is no kind of diff')
     found = await call.read(
-        objects.diff_two_dot if two_dot else objects.diff_three_dot,
+        _DIFFS[kind],
         call.path("repository"),
         call.path("left"),
         call.path("right"),
         call.window(),
     )
-    return _differences(found, right_stats=call.flag("include_right_stats"))
+    right_stats = call.flag("include_right_stats")
+    results = [_difference(item, right_stats=right_stats) for item in found.results]
+    return listing(results, has_more=found.has_more, offset_key="path")
 
 
 def _read(view: View, repository: str, ref: str) -> tuple[str, Commit]:
@@ -192,9 +204,11 @@ def _time_ns(text: str) -> int | None:
     if not text:
         return None
     try:
+        if not _RFC3339.fullmatch(text):
+            raise ValueError(text)
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise Refused(f"Invalid format for parameter since: {text!r} is no date-time") from error
+        raise Refused(f"Invalid format for parameter since: {text!r} is not RFC 3339") from error
     return int(moment.timestamp() * NS)
 
 
@@ -212,9 +226,10 @@ def _shown(commit_id: str, found: Commit) -> dict[str, Any]:
     }
 
 
-def _differences(found: Page[Difference | Folded], *, right_stats: bool) -> Response:
-    results = [_difference(item, right_stats=right_stats) for item in found.results]
-    return listing(results, has_more=found.has_more, offset_key="path")
+def _uncommitted(item: Difference | Folded) -> dict[str, Any]:
+    """One uncommitted change; lakeFS does not know the size of what a tombstone removed."""
+    shown = _difference(item, right_stats=False)
+    return {**shown, "size_bytes": 0} if shown["type"] == Kind.REMOVED.value else shown
 
 
 def _difference(item: Difference | Folded, *, right_stats: bool) -> dict[str, Any]:
@@ -226,12 +241,14 @@ def _difference(item: Difference | Folded, *, right_stats: bool) -> dict[str, An
         "size_bytes": (item.after.size if item.after else item.before.size if item.before else 0),
         "type": item.kind.value,
     }
-    if right_stats and item.after is not None:
+    # Of what was removed lakeFS shows the left side here.
+    entry = item.after or item.before
+    if right_stats and entry is not None:
         shown["right"] = {
-            "checksum": item.after.etag,
-            "content_type": item.after.content_type,
-            "metadata": item.after.metadata,
-            "mtime": item.after.modified_s,
+            "checksum": entry.etag,
+            "content_type": entry.content_type,
+            "metadata": entry.metadata,
+            "mtime": entry.modified_s,
         }
     return shown
 

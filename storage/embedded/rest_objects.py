@@ -64,9 +64,16 @@ class ObjectCopy(Body):
     shallow: bool = False
 
 
+class MetadataUpdate(Body):
+    """User metadata, all of it."""
+
+    set: dict[str, str]
+
+
 async def read(call: Call) -> Response:
     """The bytes, or a range of them."""
     call.refuse("presign")
+    _check_range(call)
     entry = await _find(call)
     headers = _headers(entry)
     if call.header("If-None-Match") == headers["ETag"]:
@@ -87,6 +94,7 @@ async def read(call: Call) -> Response:
 async def head(call: Call) -> Response:
     """The same without the bytes."""
     try:
+        _check_range(call)
         entry = await _find(call)
         span = _span(call, entry)
     except StorageError as error:
@@ -106,7 +114,7 @@ async def stat(call: Call) -> Response:
     """What is known of an object."""
     call.refuse("presign")
     entry = await _find(call)
-    shown = stats(call.lake, call.text("path"), entry)
+    shown = stats(call.lake, call.required("path"), entry)
     if not call.flag("user_metadata", default=True):
         shown["metadata"] = {}
     return reply(shown)
@@ -137,7 +145,7 @@ async def delete(call: Call) -> Response:
         objects.delete_objects,
         call.path("repository"),
         call.path("branch"),
-        [call.text("path")],
+        [call.required("path")],
         force=call.flag("force"),
     )
     return empty()
@@ -160,14 +168,40 @@ async def copy(call: Call) -> Response:
     """Copy an object; the bytes are shared, not read."""
     body = await call.body(ObjectCopy)
     if body.shallow:
-        raise Unsupported("the embedded lakeFS does not support shallow")
+        raise Unsupported("Not Implemented")
+    to = call.required("dest_path")
     entry = await call.write(
         copy_object,
         (call.path("repository"), body.src_ref or call.path("branch"), body.src_path),
-        (call.path("repository"), call.path("branch"), call.text("dest_path")),
+        (call.path("repository"), call.path("branch"), to),
         force=body.force,
     )
-    return reply(stats(call.lake, call.text("dest_path"), entry), 201)
+    return reply(stats(call.lake, to, entry), 201)
+
+
+async def set_metadata(call: Call) -> Response:
+    """Replace the user metadata of an object."""
+    body = await call.body(MetadataUpdate)
+    await call.write(
+        objects.update_metadata,
+        call.path("repository"),
+        call.path("branch"),
+        call.required("path"),
+        body.set,
+    )
+    return empty()
+
+
+async def read_properties(call: Call) -> Response:
+    """What the store below knows of an object: a local one has no storage classes."""
+    await _find(call)
+    return reply({"storage_class": None})
+
+
+async def may_upload(call: Call) -> Response:
+    """Whether the key may write here: it may, or the request would not have come this far."""
+    call.required("path")
+    return empty()
 
 
 def copy_object(
@@ -179,6 +213,7 @@ def copy_object(
     metadata: dict[str, str] | None = None,
 ) -> Entry:
     """Stage the entry of `source` at `target`, both (repository, ref, path)."""
+    objects.check_destination(view, *target[:2])
     found = objects.find_object(view, *source)
     made = replace(found, modified_s=int(time.time()))
     if metadata is not None:
@@ -203,7 +238,7 @@ def stats(lake: Lake, path: str, entry: Entry) -> dict[str, Any]:
 
 async def _find(call: Call) -> Entry:
     return await call.read(
-        objects.find_object, call.path("repository"), call.path("ref"), call.text("path")
+        objects.find_object, call.path("repository"), call.path("ref"), call.required("path")
     )
 
 
@@ -217,12 +252,16 @@ def _headers(entry: Entry) -> dict[str, str]:
     }
 
 
+def _check_range(call: Call) -> None:
+    header = call.header("Range")
+    if header is not None and not _RANGE.fullmatch(header):
+        raise Refused(f'parameter "Range" in header has an error: {header!r} is no byte range')
+
+
 def _span(call: Call, entry: Entry) -> Span | None:
     header = call.header("Range")
     if header is None:
         return None
-    if not _RANGE.fullmatch(header):
-        raise Refused(f'parameter "Range" in header has an error: {header!r} is no byte range')
     try:
         return span_of(header, entry.size)
     except BadRange:
@@ -232,18 +271,23 @@ def _span(call: Call, entry: Entry) -> Span | None:
 
 
 def _refused(paths: list[str], error: StorageError) -> list[dict[str, Any]]:
-    if isinstance(error, Refused) and "missing path" in str(error):
+    if isinstance(error, NotFound) or "missing path" in str(error):
         return []
-    status = 500 if isinstance(error, NotFound | Refused) else refusal(error).status_code
+    status = 500 if isinstance(error, Refused) else refusal(error).status_code
     return [{"message": str(error), "path": path, "status_code": status} for path in paths]
 
 
+_AT_REF = "/repositories/{repository}/refs/{ref}/objects"
+_ON_BRANCH = "/repositories/{repository}/branches/{branch}/objects"
 ROUTES = [
-    ("GET", "/repositories/{repository}/refs/{ref}/objects", read),
-    ("HEAD", "/repositories/{repository}/refs/{ref}/objects", head),
-    ("GET", "/repositories/{repository}/refs/{ref}/objects/stat", stat),
-    ("GET", "/repositories/{repository}/refs/{ref}/objects/ls", list_all),
-    ("DELETE", "/repositories/{repository}/branches/{branch}/objects", delete),
-    ("POST", "/repositories/{repository}/branches/{branch}/objects/delete", delete_many),
-    ("POST", "/repositories/{repository}/branches/{branch}/objects/copy", copy),
+    ("GET", _AT_REF, read),
+    ("HEAD", _AT_REF, head),
+    ("GET", f"{_AT_REF}/stat", stat),
+    ("GET", f"{_AT_REF}/ls", list_all),
+    ("GET", f"{_AT_REF}/underlyingProperties", read_properties),
+    ("PUT", f"{_ON_BRANCH}/stat/user_metadata", set_metadata),
+    ("GET", f"{_ON_BRANCH}/stage_allowed", may_upload),
+    ("DELETE", _ON_BRANCH, delete),
+    ("POST", f"{_ON_BRANCH}/delete", delete_many),
+    ("POST", f"{_ON_BRANCH}/copy", copy),
 ]

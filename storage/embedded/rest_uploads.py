@@ -23,7 +23,7 @@ INTERNAL_KEY = "::lakefs::"
 async def upload(call: Call) -> Response:
     """Stage an object; with `If-None-Match: *`, only where there is none."""
     absent = _only_if_absent(call)
-    names = call.path("repository"), call.path("branch"), call.text("path")
+    names = call.path("repository"), call.path("branch"), call.required("path")
     force = call.flag("force")
     await call.read(objects.check_upload, *names, force=force, absent=absent)
     made = await _received(call)

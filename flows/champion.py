@@ -4,52 +4,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from flows.learn.fit import Encoding
+from flows.learn.exported import MODEL, PROFILE, Exported
+from flows.learn.fit import Floats
+from flows.signing import recipient
 from flows.trust import Trusted
 from security.bundle import open_bundle
-from security.keys import load_recipient
 from security.load import load_onnx
 from security.verify import VerifiedRelease, verify_release
 from storage import registry
 from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef
 
-ONNX, ENCODING, PROFILE = "model.onnx", "encoding.json", "profile.json"
-
 
 @dataclass(frozen=True)
 class Champion:
-    """A verified release in memory. `score` gives the probability of the positive class."""
+    """A verified release in memory."""
 
     ref: ReleaseRef
     verified: VerifiedRelease
     profile: bytes
-    _session: object
-    _encoding: Encoding
+    model: Exported
 
-    def score(self, frame: pl.DataFrame) -> NDArray[np.float64]:
-        """Shape (n,) for a `feature_frame` of n rows."""
-        matrix = self._encoding.matrix(frame)
-        output: NDArray[np.float32] = self._session.run(  # type: ignore[attr-defined]
-            ["probabilities"], {"features": matrix}
-        )[0]
-        return output[:, 1].astype(np.float64)
+    def predict(self, frame: pl.DataFrame) -> Floats:
+        """Probability of the positive class, shape (n,), for a `feature_frame` of n rows."""
+        return self.model.predict(frame)
 
 
-def champion_of(lake: Lake, pin: Pin, environment: str, trusted: Trusted) -> Champion | None:
-    """The release that the environment's newest index names; None before the first."""
+def champion_of(
+    lake: Lake, pin: Pin, environment: str, trusted: Trusted, *, reader: str
+) -> Champion | None:
+    """The release that the environment's newest index names; None before the first.
+
+    `reader` is the recipient whose key opens it, `serving` or `gatekeeper`.
+    """
     found = trusted.newest_index(lake, pin, environment)
     if found is None:
         return None
-    release = found.index.release
-    return open_release(lake, pin, ReleaseRef(release.model, release.version), trusted)
+    named = found.index.release
+    return open_release(lake, pin, ReleaseRef(named.model, named.version), trusted, reader=reader)
 
 
-def open_release(lake: Lake, pin: Pin, ref: ReleaseRef, trusted: Trusted) -> Champion:
+def open_release(
+    lake: Lake, pin: Pin, ref: ReleaseRef, trusted: Trusted, *, reader: str
+) -> Champion:
     """Verify, decrypt to a private copy that is removed again, and load.
 
     Raises: Untrusted or CannotDecrypt; nothing was loaded then.
@@ -62,13 +61,10 @@ def open_release(lake: Lake, pin: Pin, ref: ReleaseRef, trusted: Trusted) -> Cha
         plain = open_bundle(
             folder,
             verified.release,
-            recipient=load_recipient(trusted.keys),
+            recipient=recipient(trusted.keys, reader),
             into=Path(private) / "plain",
         )
+        session = load_onnx(plain / MODEL, limits=trusted.policy.limits)
         return Champion(
-            ref,
-            verified,
-            (plain / PROFILE).read_bytes(),
-            load_onnx(plain / ONNX, limits=trusted.policy.limits),
-            Encoding.from_json((plain / ENCODING).read_bytes()),
+            ref, verified, (plain / PROFILE).read_bytes(), Exported.read(plain, session)
         )

@@ -4,6 +4,12 @@ from collections.abc import Mapping
 
 from prefect.events import emit_event
 
+# A model's way: trained -> passed -> registered -> published. prefect.yaml triggers on them.
+TRAINED = "headrace.candidate.trained"
+PASSED = "headrace.candidate.passed"
+REGISTERED = "headrace.release.registered"
+PUBLISHED = "headrace.index.published"
+
 
 def announce(event: str, *, pipeline: str, payload: Mapping[str, str]) -> None:
     """Send one event about a pipeline; a lost one is made good by the reconciler."""

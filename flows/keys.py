@@ -5,20 +5,22 @@ from pathlib import Path
 import numpy as np
 import skops.io
 
+from flows.gate.rules import gate_rules
 from flows.pipeline import Pipeline
-from flows.train.rules import gate_rules
 from security.keys import ROOT, KeyHome, init_keys
+from security.policy import RULES, TRUST, load_root
 
 _TRIAL_ROWS = 64
 
 
 def make_keys(pipeline: Pipeline, folder: Path) -> KeyHome:
-    """Make what is missing; a folder that is complete stays as it is, policy and all.
+    """Make what is missing; a folder with a root and its policy stays as it is.
 
-    Raises: BadKey if the folder holds something else.
+    It need not hold every role: where roles live on machines of their own, each has the public
+    files and its own folder. Raises: BadKey if the folder holds something else.
     """
-    if (folder / ROOT).is_file():
-        return init_keys(folder)
+    if all((folder / name).is_file() for name in (ROOT, TRUST, RULES)):
+        return KeyHome(folder, False, load_root(folder / ROOT))
     return init_keys(
         folder, gates={pipeline.name: gate_rules(pipeline)}, skops_types=saved_types(pipeline)
     )

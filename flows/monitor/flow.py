@@ -108,9 +108,8 @@ def monitor(
     data, releases = stage.lake.pin(repository, on), head(stage.lake, stage.pipeline.name)
     if done := records.find(stage.lake, repository, data.commit, stage=STAGE, run=run_id):
         return Completed(message=f"already merged: {done.details['explanation']}")
-    champion = champion_of(
-        stage.lake, releases, stage.settings.environment, Trusted.load(stage.settings.keys)
-    )
+    trusted, environment = Trusted.load(stage.settings.keys), stage.settings.environment
+    champion = champion_of(stage.lake, releases, environment, trusted, reader="serving")
     if champion is None:
         return Completed(message="Nothing serves yet, so there is nothing to judge.")
     observed = gather_evidence(pipeline, data, champion, start, end)

@@ -1,6 +1,7 @@
 """Reconcile: what the records ask for and no run has answered is started, from the lake's truth.
 
-It belongs to no stage: it reads what two of them left in the lake and starts the next.
+It belongs to no stage and holds no role's key: it reads what the stages left in the lake and
+starts the next of them.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -12,12 +13,12 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed
 
 from flows.monitor import ledger
-from flows.serve.fresh import refresh_timestamp
 from flows.stage import Stage, open_stage
 from flows.trust import Trusted
-from storage import records
+from storage import candidates, records, registry
 from storage.lake import MAIN, Pin
 from storage.reaper import reap
+from storage.records import Record
 from storage.registry import ReleaseRef, head
 
 GRACE = timedelta(minutes=1)
@@ -26,92 +27,100 @@ STAGE_DEADLINE = timedelta(hours=6)
 
 @flow(name="reconcile", persist_result=False)
 def reconcile(pipeline: str | None = None) -> State[Any]:
-    """Start unanswered retrainings and promotions once, refresh timestamps, reap old branches."""
+    """Start unanswered retrainings, judgements and releases once; reap old branches."""
     stage = open_stage(pipeline)
-    data, releases = (
-        stage.lake.pin(stage.pipeline.repository),
-        head(stage.lake, stage.pipeline.name),
-    )
-    retrained = [_start_training(decision) for decision in unanswered(stage, data)]
-    promoted = [
-        _start_promotion(stage, ref, reason) for ref, reason in unpromoted(stage, data, releases)
-    ]
+    data = stage.lake.pin(stage.pipeline.repository)
+    releases = head(stage.lake, stage.pipeline.name)
+    retrained = [_start("train", "decision", one) for one in unanswered(stage, data)]
+    judged = [_start("gate", "candidate", one) for one in unjudged(stage, releases)]
+    released = [_start("serve", "candidate", one) for one in unreleased(stage, releases)]
     reaped = [
         branch
         for repository in (stage.pipeline.repository, stage.pipeline.releases)
         for branch in reap(stage.lake, repository, older_than=STAGE_DEADLINE)
     ]
-    signed = refresh_timestamp(
-        stage.lake,
-        stage.pipeline,
-        environment=stage.settings.environment,
-        trusted=Trusted.load(stage.settings.keys),
-        by=stage.by,
-    )
     return Completed(
-        message=f"{len(retrained)} retrainings and {len(promoted)} promotions started, "
-        f"timestamp {'signed' if signed else 'still fresh'}, {len(reaped)} branches reaped."
+        message=f"{len(retrained)} retrainings, {len(judged)} judgements and {len(released)} "
+        f"releases started, {len(reaped)} branches reaped."
     )
 
 
 def unanswered(stage: Stage, data: Pin) -> list[str]:
     """Decisions to retrain that no training run has answered, older than the grace period."""
     done = ledger.answered(stage.lake, data)
-    merged = {
-        str(r.details["decision"]): datetime.fromisoformat(r.started_at)
-        for r in records.at(stage.lake, data, stage="monitor")
-    }
-    now = datetime.now(UTC)
+    merged = {str(r.details["decision"]): r for r in records.at(stage.lake, data, stage="monitor")}
     return [
         e.decision.id
         for e in ledger.entries(stage.lake, data)
         if e.decision.action == "retrain"
         and e.decision.id not in done
-        and now - merged.get(e.decision.id, now) > GRACE
+        and e.decision.id in merged
+        and _waits_too_long(merged[e.decision.id])
     ]
 
 
-def unpromoted(stage: Stage, data: Pin, releases: Pin) -> list[tuple[ReleaseRef, str]]:
-    """The newest release trained on main, and why, if no index of the environment ever named it."""
-    trained = {
-        ReleaseRef.parse(r.details["release"]): r
-        for r in records.at(stage.lake, data, stage="train")
-        if r.details.get("release") and r.details.get("branch", MAIN) == MAIN
+def unjudged(stage: Stage, releases: Pin) -> list[str]:
+    """Candidates that no gate has found anything of, older than the grace period."""
+    judged = {str(r.details["candidate"]) for r in _verdicts(stage, releases)}
+    found = records.at(stage.lake, releases, stage=candidates.CANDIDATE)
+    return [r.run_id for r in found if r.run_id not in judged and _waits_too_long(r)]
+
+
+def unreleased(stage: Stage, releases: Pin) -> list[str]:
+    """Candidates that passed and were not registered, and the newest that was not promoted."""
+    registered = {
+        str(r.details["candidate"]): r
+        for r in records.at(stage.lake, releases, stage=registry.STAGE)
+        if "candidate" in r.details
     }
-    if not trained:
+    waiting = [
+        str(r.details["candidate"])
+        for r in _verdicts(stage, releases)
+        if r.details["passed"] and r.details["candidate"] not in registered and _waits_too_long(r)
+    ]
+    return waiting + _unpromoted(stage, releases, registered)
+
+
+def _unpromoted(stage: Stage, releases: Pin, registered: dict[str, Record]) -> list[str]:
+    """The newest release of main that no index of the environment ever named, if it still may be:
+    one measured against another champion than today's waits for a person."""
+    on_main = {
+        ReleaseRef.parse(r.details["release"]): r
+        for r in registered.values()
+        if r.details["branch"] == MAIN
+    }
+    if not on_main:
         return []
-    newest = max(trained)
+    newest, environment = max(on_main), stage.settings.environment
     named = {
         r.details["release"]
         for r in records.at(stage.lake, releases, stage="serve")
-        if r.details["environment"] == stage.settings.environment
+        if r.details["environment"] == environment
     }
-    since = datetime.fromisoformat(trained[newest].started_at)
-    waiting = str(newest) not in named and datetime.now(UTC) - since > GRACE
-    return [(newest, str(trained[newest].details["reason"]))] if waiting else []
+    current = Trusted.load(stage.settings.keys).newest_index(stage.lake, releases, environment)
+    may = on_main[newest].details["against"] == (current.index.release.digest if current else None)
+    waits = may and str(newest) not in named and _waits_too_long(on_main[newest])
+    return [str(on_main[newest].details["candidate"])] if waits else []
 
 
-def _start_training(decision: str) -> str:
+def _verdicts(stage: Stage, releases: Pin) -> list[Record]:
+    return records.at(stage.lake, releases, stage=candidates.GATE)
+
+
+def _waits_too_long(record: Record) -> bool:
+    return datetime.now(UTC) - datetime.fromisoformat(record.started_at) > GRACE
+
+
+def _start(stage: str, parameter: str, value: str) -> str:
     run_deployment(
-        "train/train",
-        parameters={"decision": decision},
-        idempotency_key=_hourly(decision),
+        f"{stage}/{stage}",
+        parameters={parameter: value},
+        idempotency_key=hourly(f"{stage}:{value}", datetime.now(UTC)),
         timeout=0,
     )
-    return decision
+    return value
 
 
-def _start_promotion(stage: Stage, ref: ReleaseRef, reason: str) -> str:
-    run_deployment(
-        "serve/serve",
-        # The event's own reason: both starts are then one promotion.
-        parameters={"release": str(ref), "reason": reason},
-        idempotency_key=_hourly(f"{stage.settings.environment}:{ref}"),
-        timeout=0,
-    )
-    return str(ref)
-
-
-def _hourly(key: str) -> str:
+def hourly(key: str, now: datetime) -> str:
     """One start an hour: a run that died does not stand in the way of the next for ever."""
-    return f"{key}:{datetime.now(UTC):%Y-%m-%dT%H}"
+    return f"{key}:{now:%Y-%m-%dT%H}"

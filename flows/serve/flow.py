@@ -1,48 +1,121 @@
-"""Serve: verify a registered release whole, then sign the environment's next index.
+"""Serve: a candidate that passed becomes a release, and the release what the environment runs.
 
-The prediction service reconciles to the index by itself; nothing is pushed to it.
+It holds the releaser's key and no other. The prediction service reconciles to the signed index
+by itself; nothing is pushed to it.
 """
 
 from typing import Any
 
-from prefect import flow
+from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.errors import Misconfigured
+from flows.events import PUBLISHED, REGISTERED, announce
 from flows.serve.promote import promote
-from flows.stage import open_stage
-from storage.registry import ReleaseRef
+from flows.serve.register import register_candidate
+from flows.stage import Stage, open_stage
+from flows.trust import Trusted
+from storage.lake import MAIN
+from storage.records import Record
+from storage.registry import ReleaseRef, head
+
+
+@task(cache_policy=NO_CACHE)
+def verify_and_register(pipeline: str | None, candidate: str) -> Record:
+    """Provenance, payload and evidence verified again; the next version signed and committed."""
+    stage = open_stage(pipeline)
+    trusted = Trusted.load(stage.settings.keys)
+    return register_candidate(stage.lake, stage.pipeline, candidate, trusted, by=stage.by)
 
 
 @flow(name="serve", persist_result=False)
 def serve(
-    release: str,
+    release: str | None = None,
     reason: str = "promoted",
     environment: str | None = None,
     pipeline: str | None = None,
     actor: str = "serve",
+    candidate: str | None = None,
 ) -> State[Any]:
-    """Make `release` what the environment runs. A second start for the same release is a no-op.
+    """Make `release`, or the release of `candidate`, what the environment runs.
 
+    A candidate is registered first, once. It is promoted only if it was trained on main and the
+    champion it was measured against still runs; a release that is named is promoted anyway.
+    A second start is a no-op.
     Raises: Untrusted if any verification step fails; the environment is then as it was.
     """
     stage = open_stage(pipeline)
     environment = environment or stage.settings.environment
+    if (release is None) == (candidate is None):
+        raise Misconfigured("Name a release or a candidate.", remedy="One of the two, not both.")
+    if candidate is not None:
+        registered = verify_and_register(pipeline, candidate)
+        release, reason = str(registered.details["release"]), str(registered.details["reason"])
+        _link(stage, registered)
+        if declined := why_not(stage, registered, environment):
+            return Completed(message=f"registered {release}; not promoted: {declined}")
+    return _promote(stage, ReleaseRef.parse(str(release)), environment, reason, actor)
+
+
+def why_not(stage: Stage, registered: Record, environment: str) -> str:
+    """Why a registered candidate is not promoted by itself; empty if it is."""
+    if registered.details["branch"] != MAIN:
+        return f"it was trained on {registered.details['branch']}"
+    trusted, pin = Trusted.load(stage.settings.keys), head(stage.lake, stage.pipeline.name)
+    current = trusted.newest_index(stage.lake, pin, environment)
+    running = current.index.release if current else None
+    if running and f"{running.model}/{running.version}" == registered.details["release"]:
+        return ""
+    if registered.details["against"] == (running.digest if running else None):
+        return ""
+    now = f"{running.model}/{running.version}" if running else "nothing"
+    return f"{environment} runs {now} now, which it was not measured against"
+
+
+def _promote(
+    stage: Stage, ref: ReleaseRef, environment: str, reason: str, actor: str
+) -> State[Any]:
     promoted = promote(
         stage.lake,
         stage.pipeline,
-        ReleaseRef.parse(release),
+        ref,
         environment=environment,
         keys_folder=stage.settings.keys,
         reason=reason,
         actor=actor,
         by=stage.by,
     )
-    message = f"{environment} index {promoted.index} names {release}"
+    message = f"{environment} index {promoted.index} names {ref}"
     create_markdown_artifact(
         key="index",
         markdown=f"{message}\n\nReason: {reason}\n",
         description="What the environment runs from now on.",
     )
+    announce(
+        PUBLISHED,
+        pipeline=stage.pipeline.name,
+        payload={"environment": environment, "index": str(promoted.index), "release": str(ref)},
+    )
     return Completed(message=message)
+
+
+def _link(stage: Stage, registered: Record) -> None:
+    release, candidate = registered.details["release"], registered.details["candidate"]
+    create_markdown_artifact(
+        key="links",
+        markdown=(
+            f"| what | which |\n|---|---|\n| release | `{release}` |\n"
+            f"| candidate | `candidates/{candidate}` |\n"
+            f"| data commit | `{registered.inputs['data']}` |\n"
+            f"| record | `{registered.path}` in `{stage.pipeline.releases}` |\n"
+        ),
+        description="Data commit, candidate and release of this run.",
+    )
+    announce(
+        REGISTERED,
+        pipeline=stage.pipeline.name,
+        payload={"release": str(release), "candidate": str(candidate)},
+    )

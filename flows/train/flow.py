@@ -1,4 +1,8 @@
-"""Train: features -> model -> gates -> signed, sealed, registered, on one pinned data commit."""
+"""Train: features -> model -> sealed candidate, signed by the trainer, on one pinned data commit.
+
+It holds the trainer's key and no other: whether the candidate is good enough is the gate's to
+say, and whether it is released the releaser's.
+"""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -7,36 +11,26 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.champion import Champion, champion_of
 from flows.decided import decided_until
-from flows.events import announce
+from flows.events import TRAINED, announce
 from flows.learn.dataset import Split
-from flows.learn.fit import Fitted
-from flows.pipeline import definition_digest
-from flows.profile.plots import calibration_plot
+from flows.learn.fit import Fitted, fit
+from flows.learn.window import latest_label, prepare, whole_second
+from flows.signing import signer
 from flows.stage import Stage, open_stage
-from flows.train.candidate import (
-    PROFILE,
-    Candidate,
-    assess,
-    describe,
-    latest_label,
-    learn,
-    prepare,
-    reference_profile,
-)
-from flows.train.card import CardFacts, render_card
-from flows.train.seal import Trained, sealed_release
+from flows.train.candidate import Candidate, describe, make_candidate
+from flows.train.seal import Trained, sealed_candidate
 from flows.trust import Trusted
-from storage import records
+from storage import candidates, records
 from storage.lake import MAIN, Pin
-from storage.registry import ReleaseRef, head, register, registered
+from storage.records import Record
+from storage.registry import head
 from storage.runs import Outcome, Run
 
 STAGE = "train"
@@ -52,35 +46,34 @@ def build_features(pipeline: str | None, data: Pin, cutoff: datetime) -> Split:
 @task(cache_policy=NO_CACHE)
 def fit_model(pipeline: str | None, split: Split) -> Fitted:
     """Fit the pipeline's estimator on the training side."""
-    return learn(open_stage(pipeline).pipeline, split)
+    return fit(open_stage(pipeline).pipeline, split.train)
 
 
 @task(cache_policy=NO_CACHE)
-def judge_model(
-    pipeline: str | None, fitted: Fitted, split: Split, champion: Champion | None
-) -> Candidate:
-    """Every gate, with the champion scored on the same holdout rows."""
-    scores = champion.score(split.holdout) if champion else None
-    against = f"champion {champion.ref}" if champion else ""
-    return assess(open_stage(pipeline).pipeline, fitted, split, champion=scores, against=against)
+def export_model(pipeline: str | None, fitted: Fitted, split: Split) -> Candidate:
+    """The files that serve, retrain and watch the model."""
+    return make_candidate(open_stage(pipeline).pipeline, fitted, split)
 
 
 @task(cache_policy=NO_CACHE)
-def seal_and_register(pipeline: str | None, trained: Trained, data: Pin) -> ReleaseRef:
-    """Encrypt, sign and register the next version, once per run."""
+def put_forward(
+    pipeline: str | None, trained: Trained, data: Pin, training: Mapping[str, Any]
+) -> Record:
+    """Encrypt, sign as trainer, and commit the candidate, once per run."""
     stage = open_stage(pipeline)
+    policy = Trusted.load(stage.settings.keys).policy
     with TemporaryDirectory(prefix="headrace-") as work:
-        sign = sealed_release(trained, Trusted.load(stage.settings.keys), work=Path(work))
-        ref, _ = register(
+        key = signer(stage.settings.keys, "trainer")
+        outcome = candidates.put(
             stage.lake,
             stage.pipeline.name,
-            run_id=trained.run_id,
-            sign=sign,
-            details={"reason": trained.reason, "training": trained.training},
+            trained.run_id,
+            sealed_candidate(trained, policy, signer=key, work=Path(work)),
+            details={"training": training},
             inputs={"data": data},
             by=stage.by,
         )
-    return ref
+    return outcome.record
 
 
 @flow(name="train", persist_result=False)
@@ -94,7 +87,6 @@ def train(
     """Train once for a decision, a request or a scheduled window.
 
     `cutoff` is the moment whose knowledge counts; by default that of the newest label.
-    A candidate that fails a gate is recorded, and the champion stays.
     """
     stage = open_stage(pipeline)
     name, repository = stage.pipeline.name, stage.pipeline.repository
@@ -103,39 +95,29 @@ def train(
     if done := records.find(stage.lake, repository, data.commit, stage=STAGE, run=run_id):
         return Completed(message=f"already merged as {done.attempt}: {done.details['outcome']}")
 
-    releases, trusted = head(stage.lake, name), Trusted.load(stage.settings.keys)
-    # An attempt that died after registering: its release stands, and so do the facts about it.
-    if found := registered(stage.lake, name, run_id):
-        data, ref = Pin.parse(found.inputs["data"]), ReleaseRef.parse(found.details["release"])
-        return _finish(stage, run_id, data, releases, found.details["training"], ref, on)
+    # An attempt that died after it put its candidate forward: that one stands, and its facts.
+    releases = head(stage.lake, name)
+    if found := candidates.candidate_record(stage.lake, releases, run_id):
+        return _finish(stage, found, on)
 
-    champion = champion_of(stage.lake, releases, stage.settings.environment, trusted)
+    reason = _reason(decision, request)
     split = build_features(pipeline, data, _cutoff(stage, data, decision, cutoff))
     fitted = fit_model(pipeline, split)
-    candidate = judge_model(pipeline, fitted, split, champion)
-    card = _card(stage, data, split, candidate)
-    _show(candidate, split, card)
-    reason = _reason(decision, request)
-    training = describe(candidate, split, decision=decision, reason=reason, on=on)
-    if not candidate.passed:
-        return _finish(stage, run_id, data, releases, training, None, on)
-    profile = reference_profile(stage.pipeline, candidate, split)
+    candidate = export_model(pipeline, fitted, split)
     trained = Trained(
         run_id=run_id,
         pipeline=stage.pipeline,
         data={"data": data},
+        branch=on,
+        cutoff=split.cutoff,
         code=stage.by.code,
         hyperparameters=fitted.hyperparameters,
         started=started,
-        files={**candidate.exported.files, PROFILE: profile},
-        evidence=candidate.evidence,
-        card=card,
+        files=candidate.files,
         reason=reason,
-        parent=champion.verified.digest if champion else None,
-        training=training,
     )
-    ref = seal_and_register(pipeline, trained, data)
-    return _finish(stage, run_id, data, releases, training, ref, on)
+    training = describe(candidate, split, decision=decision, reason=reason, on=on)
+    return _finish(stage, put_forward(pipeline, trained, data, training), on)
 
 
 def _run_id(name: str, on: str, decision: str | None, request: str | None) -> str:
@@ -158,9 +140,10 @@ def _logical_input(decision: str | None, request: str | None) -> tuple[str, str]
 def _cutoff(stage: Stage, data: Pin, decision: str | None, asked: datetime | None) -> datetime:
     """What may be known: what was asked for, what the decision's window knew, or all there is."""
     if asked is not None:
-        return asked
+        return whole_second(asked)
     newest = latest_label(stage.pipeline, stage.frames(data))
-    return min(newest, decided_until(stage.lake, data, decision)) if decision else newest
+    known = min(newest, decided_until(stage.lake, data, decision)) if decision else newest
+    return whole_second(known)
 
 
 def _reason(decision: str | None, request: str | None) -> str:
@@ -169,83 +152,34 @@ def _reason(decision: str | None, request: str | None) -> str:
     return f"request {request}" if request else "schedule"
 
 
-def _card(stage: Stage, data: Pin, split: Split, candidate: Candidate) -> str:
-    return render_card(
-        CardFacts(
-            pipeline=stage.pipeline,
-            definition_digest=definition_digest(stage.pipeline),
-            pins={"data": str(data)},
-            hyperparameters=candidate.fitted.hyperparameters,
-            seed=candidate.fitted.seed,
-            split=split,
-            evidence=candidate.evidence,
-            sizes=candidate.exported.sizes,
-        )
-    )
-
-
-def _show(candidate: Candidate, split: Split, card: str) -> None:
-    """Artifacts for the UI: the gates, the card, and how far scores can be believed."""
-    create_table_artifact(
-        key="gates",
-        table=[
-            {
-                "gate": f"{e.metric} gap by {e.group_by}" if e.group_by else e.metric,
-                "value": e.value,
-                # The UI reads cells as Markdown, in which >= begins a quotation.
-                "required": f"at {'least' if e.comparator == '>=' else 'most'} {e.threshold}",
-                "passed": "yes" if e.passed else "NO",
-                "of what": e.detail,
-            }
-            for e in candidate.evidence
-        ],
-        description=f"Compared with {candidate.against} on the same holdout rows.",
-    )
-    create_markdown_artifact(key="model-card", markdown=card, description="From evidence only.")
-    create_image_artifact(
-        key="calibration",
-        image_url=calibration_plot(candidate.scored(split), "the candidate"),
-        description="Predicted probability against observed rate on the holdout.",
-    )
-
-
-def _finish(
-    stage: Stage,
-    run_id: str,
-    data: Pin,
-    releases: Pin,
-    training: Mapping[str, Any],
-    ref: ReleaseRef | None,
-    on: str,
-) -> State[Any]:
-    """Merge the run's record, then send the event that takes its release on."""
-    outcome = f"registered {ref}" if ref else f"champion stays: {'; '.join(training['failed'])}"
+def _finish(stage: Stage, candidate: Record, on: str) -> State[Any]:
+    """Merge the run's record, then send the event that has its candidate judged."""
+    training, data = candidate.details["training"], Pin.parse(candidate.inputs["data"])
+    outcome = f"candidate {candidate.run_id[:12]}"
 
     def body(run: Run) -> None:
         run.counts.update(training["counts"])
         run.metrics.update(training["metrics"])
-        run.details.update(training["details"], outcome=outcome, release=str(ref) if ref else None)
+        run.details.update(training["details"], outcome=outcome, candidate=candidate.run_id)
 
-    inputs = {"data": data, "releases": releases}
-    done = stage.merge(STAGE, run_id, body, inputs=inputs, on=on)
-    _link(data, ref, done)
-    if ref and on == MAIN:
-        announce(
-            "headrace.release.registered",
-            pipeline=stage.pipeline.name,
-            payload={"release": str(ref), "reason": str(training["details"]["reason"])},
-        )
+    done = stage.merge(STAGE, candidate.run_id, body, inputs={"data": data}, on=on)
+    _link(data, candidate, done)
+    announce(
+        TRAINED,
+        pipeline=stage.pipeline.name,
+        payload={"candidate": candidate.run_id, "reason": str(training["details"]["reason"])},
+    )
     return Completed(message=outcome)
 
 
-def _link(data: Pin, ref: ReleaseRef | None, done: Outcome) -> None:
+def _link(data: Pin, candidate: Record, done: Outcome) -> None:
     create_markdown_artifact(
         key="links",
         markdown=(
             f"| what | which |\n|---|---|\n| data commit | `{data}` |\n"
-            f"| release | `{ref or 'none: the champion stays'}` |\n"
+            f"| candidate | `{candidates.path_of(candidate.run_id)}` |\n"
             f"| record | `{done.record.path}` at `{done.pin.commit}` |\n"
             f"| code commit | `{done.record.code.get('code_commit', '')}` |\n"
         ),
-        description="Data commit, release and record of this run.",
+        description="Data commit, candidate and record of this run.",
     )

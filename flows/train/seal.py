@@ -1,80 +1,51 @@
-"""From exported files and evidence to a signed, sealed release folder, ready to register."""
+"""From exported files to a sealed payload and its trainer's word, ready to be put forward."""
 
-import hashlib
-import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from flows.errors import Misconfigured
-from flows.pipeline import Param, Pipeline, definition_digest
-from flows.train.gates import Evidence
-from flows.train.rules import measured
-from flows.trust import Trusted
+from flows.fingerprints import fingerprints
+from flows.pipeline import Param, Pipeline
 from security.bundle import seal
 from security.index import moment_text
-from security.keys import load_signer
-from security.release import sign_gates, sign_provenance, sign_release
-from security.statement import Build, DataPin
+from security.pairs import RoleSigner
+from security.policy import TrustPolicy
+from security.provenance import Build, DataPin
+from security.release import sign_provenance
 from storage.lake import Pin
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What one training run made, before it is signed."""
+    """What one training run made, and from what. `branch` is where its data stood."""
 
     run_id: str
     pipeline: Pipeline
     data: Mapping[str, Pin]
+    branch: str
+    cutoff: datetime
     code: Mapping[str, str]
     hyperparameters: Mapping[str, Param]
     started: datetime
     files: Mapping[str, bytes]
-    evidence: Sequence[Evidence]
-    card: str
     reason: str
-    parent: str | None
-    training: Mapping[str, Any]
 
 
-def sealed_release(trained: Trained, trusted: Trusted, *, work: Path) -> Callable[[int], Path]:
-    """Seal the payload and sign provenance and evidence once; the answer signs a version.
+def sealed_candidate(
+    trained: Trained, policy: TrustPolicy, *, signer: RoleSigner, work: Path
+) -> Path:
+    """Seal the payload for the policy's recipients, and sign what it was made from.
 
-    `work` is a private, empty folder. Each role builds its own statement from what it measured
-    or did. Raises: Untrusted if a gate failed or was not measured, Misconfigured outside git.
+    `work` is a private, empty folder. Raises: Misconfigured outside git.
     """
-    plain, release = _write_plain(trained.files, work / "plain"), work / "release"
-    policy, keys, model = trusted.policy, trusted.keys, trained.pipeline.name
-    bundle = seal(plain, recipients=policy.recipients, out=release)
     build = _build(trained)
-    sign_provenance(release, build, bundle.sealed, signer=load_signer(keys, "trainer"))
-    sign_gates(
-        release,
-        plain,
-        measured(trained.evidence),
-        model=model,
-        policy=policy,
-        signer=load_signer(keys, "gatekeeper"),
-    )
-
-    def sign(version: int) -> Path:
-        sign_release(
-            release,
-            version=version,
-            card=trained.card,
-            created=moment_text(datetime.now(UTC)),
-            created_by="train",
-            reason=trained.reason,
-            policy=policy,
-            signer=load_signer(keys, "releaser"),
-            parent=trained.parent,
-        )
-        return release
-
-    return sign
+    plain, folder = _write_plain(trained.files, work / "plain"), work / "candidate"
+    bundle = seal(plain, recipients=policy.recipients, out=folder)
+    sign_provenance(folder, build, bundle.sealed, signer=signer)
+    return folder
 
 
 def _write_plain(files: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
@@ -101,24 +72,16 @@ def _build(trained: Trained) -> Build:
         code_commit=trained.code["code_commit"],
         code_clean=trained.code["code_clean"] == "true",
         lock_sha256=trained.code["lock"],
-        definition_sha256=definition_digest(pipeline),
         hyperparameters={name: _exact(v) for name, v in trained.hyperparameters.items()},
-        features_sha256=_digest([list(pipeline.features), list(pipeline.categorical)]),
-        schema_sha256=_digest({d.name: _schema(d.contract.columns()) for d in pipeline.datasets}),
         started=moment_text(trained.started),
         finished=moment_text(datetime.now(UTC)),
+        cutoff=moment_text(trained.cutoff),
+        branch=trained.branch,
+        reason=trained.reason,
+        **fingerprints(pipeline),
     )
 
 
 def _exact(value: Param) -> str | int | bool | None:
     """Signed documents hold no floats: they are written as decimal text."""
     return repr(value) if isinstance(value, float) else value
-
-
-def _schema(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {name: [str(column.dtype), column.nullable] for name, column in columns.items()}
-
-
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -15,15 +15,16 @@ verifies the evidence comes to the same result.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from flows.errors import GateFailed
+from flows.gate.parity import Parity
 from flows.learn.dataset import Split
-from flows.learn.fit import Fitted, Floats, Floats32
+from flows.learn.fit import Encoding, Floats, Floats32
 from flows.pipeline import Gate, Pipeline
-from flows.train.export import MODEL, Exported
 
 # The candidate may not be worse than what serves now, on rows that neither has seen.
 CHAMPION = Gate("log_loss_excess", "<=", "0")
@@ -59,11 +60,22 @@ class Measured:
     detail: str = ""
 
 
+class Model(Protocol):
+    """What is judged: the payload's ONNX model, or in a test an estimator."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How rows become its input."""
+
+    def predict(self, frame: pl.DataFrame, /) -> Floats:
+        """Probability of the positive class, shape (n,)."""
+
+
 def judge(
     pipeline: Pipeline,
-    candidate: Fitted,
+    candidate: Model,
     split: Split,
-    exported: Exported,
+    export: Parity,
     *,
     champion_scores: Floats | None = None,
 ) -> tuple[Evidence, ...]:
@@ -76,7 +88,7 @@ def judge(
     scores = candidate.predict(split.holdout)
     measured = {
         **measure(label, scores),
-        **_measure_export(exported),
+        **_measure_export(export),
         "base_rate_gap": _base_rate_gap(pipeline, split.train),
         "single_feature_roc_auc": best_single_feature(candidate, split),
     }
@@ -142,7 +154,7 @@ def calibration_error(label: Floats, scores: Floats) -> float:
     return float(sum(gaps) / len(order))
 
 
-def best_single_feature(candidate: Fitted, split: Split) -> Measured:
+def best_single_feature(candidate: Model, split: Split) -> Measured:
     """The feature that predicts best on its own, by a small tree over its values and gaps.
 
     A tree finds a label that is hidden in a feature's nulls, or anywhere in its range.
@@ -174,12 +186,12 @@ def _base_rate_gap(pipeline: Pipeline, train: pl.DataFrame) -> Measured:
     return Measured(abs(share - pipeline.base_rate), f"{share:.3f} of the training rows")
 
 
-def _measure_export(exported: Exported) -> dict[str, Measured]:
-    rows = f"over {exported.rows_compared} rows"
+def _measure_export(export: Parity) -> dict[str, Measured]:
+    rows = f"over {export.rows_compared} rows"
     return {
-        "onnx_max_abs_diff": Measured(exported.onnx_max_abs_diff, rows),
-        "model_bytes": Measured(exported.sizes[MODEL]),
-        "row_latency_us": Measured(exported.row_latency_us),
+        "onnx_max_abs_diff": Measured(export.onnx_max_abs_diff, rows),
+        "model_bytes": Measured(export.model_bytes),
+        "row_latency_us": Measured(export.row_latency_us),
     }
 
 

@@ -7,10 +7,7 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from examples.flights.pipeline import pipeline
 from flows.errors import GateFailed
-from flows.learn.fit import fit
-from flows.pipeline import Gate
-from flows.train.export import export
-from flows.train.gates import (
+from flows.gate.gates import (
     Measured,
     best_single_feature,
     calibration_error,
@@ -20,6 +17,8 @@ from flows.train.gates import (
     require_passed,
     weigh,
 )
+from flows.learn.fit import fit
+from flows.pipeline import Gate
 
 
 def failed(evidence) -> set[str]:
@@ -34,17 +33,15 @@ def with_feature(split, expression: pl.Expr):
     return replace(split, **sides)
 
 
-def test_an_honest_candidate_passes_every_gate(fitted, split, exported):
-    evidence = judge(pipeline, fitted, split, exported)
+def test_an_honest_candidate_passes_every_gate(fitted, split, checks):
+    evidence = judge(pipeline, fitted, split, checks)
     assert [e.metric for e in evidence] == [gate.metric for gate in pipeline.gates]
     assert failed(evidence) == set()
     require_passed(evidence)
 
 
-def test_values_are_those_of_scikit_learn_to_nine_places(fitted, split, exported):
-    evidence = {
-        e.metric: e.value for e in judge(pipeline, fitted, split, exported) if not e.group_by
-    }
+def test_values_are_those_of_scikit_learn_to_nine_places(fitted, split, checks):
+    evidence = {e.metric: e.value for e in judge(pipeline, fitted, split, checks) if not e.group_by}
     label, scores = split.holdout["label"].to_numpy(), fitted.predict(split.holdout)
     assert float(evidence["roc_auc"]) == pytest.approx(roc_auc_score(label, scores), abs=1e-9)
     assert float(evidence["log_loss"]) == pytest.approx(log_loss(label, scores), abs=1e-9)
@@ -61,10 +58,12 @@ def test_values_are_those_of_scikit_learn_to_nine_places(fitted, split, exported
     ],
     ids=["the label", "its opposite", "hidden in nulls", "both signs"],
 )
-def test_a_feature_that_is_the_label_is_refused_by_name(split, leak):
+def test_a_feature_that_is_the_label_is_refused_by_name(split, leak, export_and_compare):
     leaking = with_feature(split, leak)
     fitted = fit(pipeline, leaking.train.head(8000), hyperparameters={"max_iter": 5})
-    evidence = judge(pipeline, fitted, leaking, export(fitted, leaking.holdout.head(500)))
+    evidence = judge(
+        pipeline, fitted, leaking, export_and_compare(fitted, leaking.holdout.head(500))
+    )
     with pytest.raises(GateFailed, match=r"single_feature_roc_auc 1.*\(seats\)"):
         require_passed(evidence)
 
@@ -73,17 +72,15 @@ def test_no_honest_feature_comes_near_to_the_label(fitted, split):
     assert 0.55 < best_single_feature(fitted, split).value < 0.8
 
 
-def test_a_challenger_that_loses_on_the_same_rows_does_not_pass(fitted, split, exported):
+def test_a_challenger_that_loses_on_the_same_rows_does_not_pass(fitted, split, checks):
     label = split.holdout["label"].to_numpy()
     better = np.clip(fitted.predict(split.holdout) + 0.02 * (2 * label - 1), 0, 1)
-    evidence = judge(pipeline, fitted, split, exported, champion_scores=better)
+    evidence = judge(pipeline, fitted, split, checks, champion_scores=better)
     assert failed(evidence) == {"log_loss_excess"}
 
 
-def test_a_challenger_as_good_as_the_champion_passes(fitted, split, exported):
-    evidence = judge(
-        pipeline, fitted, split, exported, champion_scores=fitted.predict(split.holdout)
-    )
+def test_a_challenger_as_good_as_the_champion_passes(fitted, split, checks):
+    evidence = judge(pipeline, fitted, split, checks, champion_scores=fitted.predict(split.holdout))
     assert (evidence[-1].metric, evidence[-1].value, evidence[-1].passed) == (
         "log_loss_excess",
         "0",
@@ -91,26 +88,26 @@ def test_a_challenger_as_good_as_the_champion_passes(fitted, split, exported):
     )
 
 
-def test_five_percent_of_labels_flipped_keeps_the_old_model(fitted, split, exported):
+def test_five_percent_of_labels_flipped_keeps_the_old_model(fitted, split, checks):
     flip = pl.Series(np.random.default_rng(0).random(split.train.height) < 0.05)
     poisoned = split.train.with_columns(
         label=pl.when(flip).then(1 - pl.col("label")).otherwise("label")
     )
     challenger = fit(pipeline, poisoned)
     evidence = judge(
-        pipeline, challenger, split, exported, champion_scores=fitted.predict(split.holdout)
+        pipeline, challenger, split, checks, champion_scores=fitted.predict(split.holdout)
     )
     assert "log_loss_excess" in failed(evidence)
 
 
-def test_a_broken_label_feed_shows_in_the_base_rate(fitted, split, exported):
+def test_a_broken_label_feed_shows_in_the_base_rate(fitted, split, checks):
     flipped = replace(split, train=split.train.with_columns(label=1 - pl.col("label")))
-    assert "base_rate_gap" in failed(judge(pipeline, fitted, flipped, exported))
+    assert "base_rate_gap" in failed(judge(pipeline, fitted, flipped, checks))
 
 
-def test_the_gap_between_groups_names_both_ends(fitted, split, exported):
+def test_the_gap_between_groups_names_both_ends(fitted, split, checks):
     strict = replace(pipeline, gates=(Gate("roc_auc", "<=", "0.0001", group_by="origin"),))
-    (evidence,) = judge(strict, fitted, split, exported)
+    (evidence,) = judge(strict, fitted, split, checks)
     scored = split.holdout.with_columns(pl.Series("score", fitted.predict(split.holdout)))
     by_origin = {
         name: roc_auc_score(rows["label"], rows["score"])
@@ -123,16 +120,16 @@ def test_the_gap_between_groups_names_both_ends(fitted, split, exported):
     assert all(end in evidence.detail for end in (min(by_origin, key=by_origin.get),))
 
 
-def test_a_gap_that_cannot_be_computed_fails(fitted, split, exported):
+def test_a_gap_that_cannot_be_computed_fails(fitted, split, checks):
     few = replace(split, holdout=split.holdout.head(300))
     strict = replace(pipeline, gates=(Gate("roc_auc", "<=", "1", group_by="dest"),))
-    (evidence,) = judge(strict, fitted, few, exported)
+    (evidence,) = judge(strict, fitted, few, checks)
     assert (evidence.passed, evidence.value) == (False, "NaN")
 
 
-def test_a_gate_on_what_nobody_measured_fails(fitted, split, exported):
+def test_a_gate_on_what_nobody_measured_fails(fitted, split, checks):
     unknown = replace(pipeline, gates=(Gate("accuracy", ">=", "0"),))
-    (evidence,) = judge(unknown, fitted, split, exported)
+    (evidence,) = judge(unknown, fitted, split, checks)
     assert (evidence.passed, evidence.detail) == (False, "not measured")
 
 

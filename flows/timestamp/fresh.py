@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 from flows.pipeline import Pipeline
+from flows.signing import signer
 from flows.trust import Trusted
 from security.errors import Untrusted
 from security.floor import Floor
 from security.index import VerifiedIndex, sign_timestamp, verify_index
-from security.keys import load_signer
 from storage import records, registry
 from storage.lake import Lake, Pin
 from storage.runs import Provenance, Run, commit_once
@@ -27,11 +27,9 @@ def refresh_timestamp(
 ) -> bool:
     """Sign a new timestamp for the newest index if the standing one runs out soon.
 
-    True if one was signed; False also where the timestamp key is kept elsewhere.
-    Raises: Untrusted if the newest index does not verify.
+    True if one was signed.
+    Raises: Untrusted if the newest index does not verify, BadKey without the timestamp's key.
     """
-    if not (trusted.keys / "timestamp").is_dir():
-        return False
     pin = registry.head(lake, pipeline.name)
     current, now = trusted.newest_index(lake, pin, environment), datetime.now(UTC)
     if (
@@ -43,7 +41,7 @@ def refresh_timestamp(
         current,
         created=now,
         expires=now + LIFETIME,
-        signer=load_signer(trusted.keys, "timestamp"),
+        signer=signer(trusted.keys, "timestamp"),
     )
     path = f"environments/{environment}/index/{current.index.number}.timestamp.json"
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from flows.gate.gates import CHAMPION, Evidence
 from flows.pipeline import Gate, Pipeline
-from flows.train.gates import CHAMPION, Evidence
 from security.gates import GateRule
 
 

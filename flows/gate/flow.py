@@ -1,0 +1,228 @@
+"""Gate: a candidate is verified, opened and measured by the gatekeeper, who signs what it found.
+
+It holds the gatekeeper's keys and no other, and takes nothing from the trainer but the sealed
+bytes: pin and cutoff are read from the signed provenance, rows from the lake.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.card import render_card
+from flows.champion import Champion, champion_of
+from flows.errors import EmptyWindow
+from flows.events import PASSED, announce
+from flows.gate.gates import Evidence
+from flows.gate.opened import Opened, open_candidate
+from flows.gate.verdict import Verdict, against, measure_gates, refusal, signed_verdict
+from flows.learn.dataset import Split
+from flows.learn.window import by_day, prepare
+from flows.profile.plots import calibration_plot
+from flows.signing import recipient, signer
+from flows.stage import Stage, open_stage
+from flows.trust import Trusted
+from security.errors import Untrusted
+from security.gates import GateEvidence
+from storage import candidates
+from storage.errors import NotFound
+from storage.lake import MAIN, Pin
+from storage.records import Record
+from storage.registry import head
+from storage.runs import Run
+
+STAGE = candidates.GATE
+
+
+@task(cache_policy=NO_CACHE)
+def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: Path) -> Opened:
+    """Provenance and claims first; then the payload, for the gatekeeper's eyes."""
+    stage = open_stage(pipeline)
+    return open_candidate(
+        stage.lake,
+        stage.pipeline,
+        releases,
+        candidate,
+        policy=Trusted.load(stage.settings.keys).policy,
+        recipient=recipient(stage.settings.keys, "gatekeeper"),
+        work=work,
+    )
+
+
+@task(cache_policy=NO_CACHE)
+def rebuild_rows(pipeline: str | None, opened: Opened) -> Split:
+    """The same rows again, from the pinned data."""
+    stage = open_stage(pipeline)
+    return prepare(stage.pipeline, stage.frames(opened.data), cutoff=opened.cutoff)
+
+
+@task(cache_policy=NO_CACHE)
+def judge_model(
+    pipeline: str | None, opened: Opened, split: Split, champion: Champion | None
+) -> tuple[Evidence, ...]:
+    """Every gate, on the sealed bytes, with the champion scored on the same holdout rows."""
+    return measure_gates(open_stage(pipeline).pipeline, opened, split, champion)
+
+
+@flow(name="gate", persist_result=False)
+def gate(candidate: str, pipeline: str | None = None) -> State[Any]:
+    """Judge a candidate once; a second start says what was found.
+
+    `candidate` is the run id of its training. One that fails is recorded, and the champion stays.
+    """
+    stage = open_stage(pipeline)
+    releases = head(stage.lake, stage.pipeline.name)
+    claims = candidates.candidate_record(stage.lake, releases, candidate)
+    if claims is None:
+        raise NotFound(
+            f"There is no candidate {candidate[:12]} in {releases.repository}.",
+            remedy="`headrace runs --stage train` lists trainings with their candidates.",
+        )
+    if found := candidates.verdict_record(stage.lake, releases, candidate):
+        return _finish(stage, found)
+    with TemporaryDirectory(prefix="headrace-") as private:
+        try:
+            opened = verify_and_open(pipeline, releases, candidate, Path(private))
+            split = rebuild_rows(pipeline, opened)
+        except (Untrusted, EmptyWindow) as error:
+            told = claims.details.get("training", {}).get("details", {})
+            return _finish(stage, _record(stage, claims, refusal(error, told)))
+        champion = _champion(stage, releases)
+        evidence = judge_model(pipeline, opened, split, champion)
+        verdict, signed = _verdict(stage, opened, split, champion, evidence)
+        _show(opened, split, evidence, champion)
+        _show_card(stage, opened, signed)
+        record = _record(stage, claims, verdict, data=opened.data)
+    return _finish(stage, record)
+
+
+def _champion(stage: Stage, releases: Pin) -> Champion | None:
+    trusted, environment = Trusted.load(stage.settings.keys), stage.settings.environment
+    return champion_of(stage.lake, releases, environment, trusted, reader="gatekeeper")
+
+
+def _verdict(
+    stage: Stage,
+    opened: Opened,
+    split: Split,
+    champion: Champion | None,
+    evidence: Sequence[Evidence],
+) -> tuple[Verdict, GateEvidence | None]:
+    return signed_verdict(
+        stage.pipeline,
+        opened,
+        split,
+        champion,
+        evidence,
+        policy=Trusted.load(stage.settings.keys).policy,
+        signer=signer(stage.settings.keys, "gatekeeper"),
+    )
+
+
+def _record(stage: Stage, claims: Record, verdict: Verdict, *, data: Pin | None = None) -> Record:
+    """Evidence and verdict in one commit beside the candidate; whoever comes second reads them."""
+    told = claims.details.get("training", {}).get("details", {})
+    facts = {
+        "counts": dict(verdict.counts),
+        "metrics": dict(verdict.metrics),
+        "details": {"decision": told.get("decision"), **verdict.details},
+    }
+    outcome = candidates.put_verdict(
+        stage.lake,
+        stage.pipeline.name,
+        claims.run_id,
+        verdict.files,
+        details={
+            "passed": verdict.passed,
+            "refused": verdict.refused,
+            "outcome": verdict.outcome,
+            "judged": facts,
+        },
+        inputs={"data": data} if data else {},
+        by=stage.by,
+    )
+    return outcome.record
+
+
+def _finish(stage: Stage, verdict: Record) -> State[Any]:
+    """The verdict among the data's runs too, then the event that has its candidate released."""
+    judged, candidate = verdict.details["judged"], str(verdict.details["candidate"])
+    outcome, passed = str(verdict.details["outcome"]), bool(verdict.details["passed"])
+
+    def body(run: Run) -> None:
+        run.counts.update(judged["counts"])
+        run.metrics.update(judged["metrics"])
+        run.details.update(judged["details"], candidate=candidate, outcome=outcome, passed=passed)
+
+    inputs = {name: Pin.parse(pin) for name, pin in verdict.inputs.items()}
+    branch = str(judged["details"].get("branch") or MAIN)
+    try:
+        done = stage.merge(STAGE, verdict.run_id, body, inputs=inputs, on=branch)
+    except NotFound:
+        # A user's branch that is gone; the verdict stands beside the candidate.
+        return Completed(message=f"{outcome}; branch {branch} is gone")
+    _link(verdict, candidate, f"`{done.record.path}` at `{done.pin.commit}`")
+    if passed:
+        reason = str(judged["details"].get("reason"))
+        announce(
+            PASSED,
+            pipeline=stage.pipeline.name,
+            payload={"candidate": candidate, "reason": reason},
+        )
+    return (Failed if verdict.details["refused"] else Completed)(message=outcome)
+
+
+def _show(
+    opened: Opened, split: Split, evidence: Sequence[Evidence], champion: Champion | None
+) -> None:
+    """Artifacts for the UI: the gates, and how far scores can be believed."""
+    create_table_artifact(
+        key="gates",
+        table=[
+            {
+                "gate": f"{e.metric} gap by {e.group_by}" if e.group_by else e.metric,
+                "value": e.value,
+                # The UI reads cells as Markdown, in which >= begins a quotation.
+                "required": f"at {'least' if e.comparator == '>=' else 'most'} {e.threshold}",
+                "passed": "yes" if e.passed else "NO",
+                "of what": e.detail,
+            }
+            for e in evidence
+        ],
+        description=f"Compared with {against(champion)} on the same holdout rows.",
+    )
+    scored = by_day(split.holdout).with_columns(score=opened.model.predict(split.holdout))
+    create_image_artifact(
+        key="calibration",
+        image_url=calibration_plot(scored, "the candidate"),
+        description="Predicted probability against observed rate on the holdout.",
+    )
+
+
+def _show_card(stage: Stage, opened: Opened, signed: GateEvidence | None) -> None:
+    if signed is None:
+        return
+    verified = opened.verified
+    card = render_card(stage.pipeline, verified.build, verified.sealed, signed)
+    create_markdown_artifact(key="model-card", markdown=card, description="From evidence only.")
+
+
+def _link(verdict: Record, candidate: str, record: str) -> None:
+    create_markdown_artifact(
+        key="links",
+        markdown=(
+            f"| what | which |\n|---|---|\n"
+            f"| data commit | `{verdict.inputs.get('data', 'refused before it was read')}` |\n"
+            f"| candidate | `{candidates.path_of(candidate)}` |\n"
+            f"| verdict | {verdict.details['outcome']} |\n"
+            f"| record | {record} |\n"
+            f"| code commit | `{verdict.code.get('code_commit', '')}` |\n"
+        ),
+        description="Data commit, candidate, verdict and record of this run.",
+    )

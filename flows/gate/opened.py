@@ -1,0 +1,109 @@
+"""A candidate as the gatekeeper sees it: verified, its claims checked, decrypted, loaded.
+
+Nothing that its trainer says is taken over: the data are read from the lake at the signed pin,
+and the definition must be the gatekeeper's own copy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flows.fingerprints import fingerprints
+from flows.learn.exported import MODEL, SKOPS, Exported
+from flows.pipeline import Pipeline
+from security.bundle import open_sealed
+from security.candidate import VerifiedCandidate, verify_candidate
+from security.errors import Untrusted
+from security.index import read_moment
+from security.load import load_onnx, load_skops
+from security.pairs import Opener
+from security.policy import TrustPolicy
+from security.provenance import Build
+from storage import candidates, registry
+from storage.errors import NotFound
+from storage.lake import Lake, Pin
+
+
+@dataclass(frozen=True)
+class Opened:
+    """`files` are the plain payload in a private folder; `model` and `estimator` were read there.
+
+    `data` and `cutoff` are what the trainer signed, found to be so.
+    """
+
+    verified: VerifiedCandidate
+    folder: Path
+    files: Mapping[str, Path]
+    model: Exported
+    estimator: Any
+    data: Pin
+    cutoff: datetime
+
+
+def open_candidate(
+    lake: Lake,
+    pipeline: Pipeline,
+    pin: Pin,
+    candidate: str,
+    *,
+    policy: TrustPolicy,
+    recipient: Opener,
+    work: Path,
+) -> Opened:
+    """Verify first, then decrypt into `work` (private, empty), then load.
+
+    Raises: NotFound without such a candidate; Untrusted if a claim of it does not hold;
+    CannotDecrypt if it was not sealed for this gatekeeper.
+    """
+    folder = registry.download(lake, pin, candidates.path_of(candidate), work / "candidate")
+    verified = verify_candidate(folder, policy=policy, model=pipeline.name, run_id=candidate)
+    _require_own_definition(verified.build, pipeline)
+    data = pinned(lake, pipeline, verified.build)
+    plain = open_sealed(folder, verified.sealed, recipient=recipient, into=work / "plain")
+    session = load_onnx(plain / MODEL, limits=policy.limits)
+    model = Exported.read(plain, session)
+    if model.encoding.features != pipeline.features:
+        raise Untrusted("the payload's encoding has other features than the pipeline")
+    return Opened(
+        verified=verified,
+        folder=folder,
+        files={name: plain / name for name in verified.sealed.subjects},
+        model=model,
+        estimator=load_skops(plain / SKOPS, trusted=policy.rules.skops_types, limits=policy.limits),
+        data=data,
+        cutoff=read_moment(verified.build.cutoff or ""),
+    )
+
+
+def pinned(lake: Lake, pipeline: Pipeline, build: Build) -> Pin:
+    """The one data commit that the build names, if its branch's history holds it.
+
+    Raises: Untrusted otherwise: what was trained on is then nothing that anybody can read again.
+    """
+    if set(build.data) != {"data"} or build.data["data"].repository != pipeline.repository:
+        raise Untrusted(f"the provenance does not name one commit of {pipeline.repository}")
+    pin, branch = Pin(pipeline.repository, build.data["data"].commit), build.branch or ""
+    try:
+        base = lake.fs.merge_base(pin.repository, pin.commit, branch)
+    except NotFound as error:
+        raise Untrusted(
+            f"the provenance names a data commit or a branch that is not there: {pin.commit[:12]} "
+            f"of {branch!r}"
+        ) from error
+    if base != pin.commit:
+        raise Untrusted(f"data commit {pin.commit[:12]} is not in the history of {branch}")
+    return pin
+
+
+def _require_own_definition(build: Build, pipeline: Pipeline) -> None:
+    """Rows rebuilt by another definition would judge another model."""
+    own = fingerprints(pipeline)
+    if differing := [name for name, digest in own.items() if getattr(build, name) != digest]:
+        raise Untrusted(
+            f"the candidate's {differing[0].removesuffix('_sha256')} is not this gate's own",
+            remedy="deploy the same code to the trainer and the gatekeeper, and train again",
+        )
+    if build.pipeline != pipeline.name or build.cutoff is None or build.branch is None:
+        raise Untrusted("the provenance names another pipeline, or no cutoff, or no branch")

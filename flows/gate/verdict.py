@@ -1,0 +1,131 @@
+"""What the gatekeeper found of a candidate: measured by itself, signed, ready to be recorded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from flows.champion import Champion
+from flows.errors import EmptyWindow
+from flows.gate.gates import Evidence, judge
+from flows.gate.opened import Opened
+from flows.gate.parity import parity
+from flows.gate.rules import measured
+from flows.learn.dataset import Split
+from flows.pipeline import Pipeline
+from security.errors import Untrusted
+from security.gates import GateEvidence, shortfalls
+from security.pairs import RoleSigner
+from security.policy import TrustPolicy
+from security.provenance import Build
+from security.release import sign_gates
+from security.verify import GATES
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`failed` says why the champion stays, empty if it does not have to; `refused`, that it was
+    not even judged. `files` go beside the candidate; the rest becomes the run's record."""
+
+    failed: tuple[str, ...]
+    refused: bool = False
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether a release may come of it."""
+        return not self.failed
+
+    @property
+    def outcome(self) -> str:
+        """For the record and the flow run's state."""
+        return "passed" if self.passed else f"champion stays: {'; '.join(self.failed)}"
+
+
+def measure_gates(
+    pipeline: Pipeline, opened: Opened, split: Split, champion: Champion | None
+) -> tuple[Evidence, ...]:
+    """Every gate, on the sealed model's own bytes, with the champion on the same holdout rows.
+
+    Without a champion the candidate is compared with the share of positives in its training
+    rows, so that the gate is never idle.
+    """
+    prior = np.full(split.holdout.height, split.train["label"].to_numpy().mean())
+    return judge(
+        pipeline,
+        opened.model,
+        split,
+        parity(opened.model, opened.estimator, split.holdout),
+        champion_scores=prior if champion is None else champion.predict(split.holdout),
+    )
+
+
+def signed_verdict(
+    pipeline: Pipeline,
+    opened: Opened,
+    split: Split,
+    champion: Champion | None,
+    evidence: Sequence[Evidence],
+    *,
+    policy: TrustPolicy,
+    signer: RoleSigner,
+) -> tuple[Verdict, GateEvidence | None]:
+    """The verdict under the policy, and its evidence signed from these numbers and no others.
+
+    What could not be measured cannot be signed: such a candidate fails without evidence.
+    Raises: Untrusted if the policy demands a metric that the pipeline's gates do not measure.
+    """
+    sides = {"train": split.train, "holdout": split.holdout}
+    counts = {name: side.height for name, side in sides.items()}
+    positives = {f"{name}_positives": int(side["label"].sum()) for name, side in sides.items()}
+    failed = [str(one) for one in evidence if not one.passed]
+    signed = None
+    if all(one.value != "NaN" for one in evidence):
+        signed = sign_gates(
+            opened.folder,
+            opened.files,
+            measured(evidence),
+            model=pipeline.name,
+            policy=policy,
+            signer=signer,
+            against=champion.verified.digest if champion else None,
+            rows={**counts, **positives},
+        )
+        failed = failed or shortfalls(policy.gates(pipeline.name), signed.results)
+    verdict = Verdict(
+        failed=tuple(failed),
+        files={GATES: (opened.folder / GATES).read_bytes()} if signed else {},
+        details=_details(opened.verified.build, split, champion, evidence),
+        counts=counts,
+        metrics={e.metric: float(e.value) for e in evidence if not e.group_by},
+    )
+    return verdict, signed
+
+
+def refusal(error: Untrusted | EmptyWindow, claims: Mapping[str, Any]) -> Verdict:
+    """A candidate that does not hold; `claims` is what its record says it was trained for."""
+    return Verdict(
+        failed=(f"refused: {error}",), refused=True, details={"reason": claims.get("reason")}
+    )
+
+
+def against(champion: Champion | None) -> str:
+    """Whom it was compared with, for people."""
+    return f"champion {champion.ref}" if champion else "the base rate: there is no champion yet"
+
+
+def _details(
+    build: Build, split: Split, champion: Champion | None, evidence: Sequence[Evidence]
+) -> dict[str, Any]:
+    return {
+        "reason": build.reason,
+        "branch": build.branch,
+        "cutoff": split.cutoff.isoformat(),
+        "boundary": split.boundary.isoformat(),
+        "against": against(champion),
+        "gates": [{"gate": str(e), "passed": e.passed} for e in evidence],
+    }

@@ -1,0 +1,33 @@
+"""Timestamp: say again that the environment's newest index is the newest, before its word ends.
+
+It holds the timestamp key and no other, since that one must lie ready all the time: who steals
+it can keep an environment where it is, and cannot change what it runs.
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.stage import open_stage
+from flows.timestamp.fresh import refresh_timestamp
+from flows.trust import Trusted
+
+
+@flow(name="timestamp", persist_result=False)
+def timestamp(pipeline: str | None = None, environment: str | None = None) -> State[Any]:
+    """Sign if the newest index has no timestamp, or one that runs out soon.
+
+    Raises: Untrusted if that index does not verify.
+    """
+    stage = open_stage(pipeline)
+    environment = environment or stage.settings.environment
+    signed = refresh_timestamp(
+        stage.lake,
+        stage.pipeline,
+        environment=environment,
+        trusted=Trusted.load(stage.settings.keys),
+        by=stage.by,
+    )
+    return Completed(message=f"{environment}: timestamp {'signed' if signed else 'still fresh'}")

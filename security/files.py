@@ -3,6 +3,7 @@
 A name is judged before anything is opened; what is opened must be a regular file with one name.
 """
 
+import ctypes
 import io
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Annotated
 from security.errors import Untrusted
 from security.record import Text
 
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _DEVICES = r"(?!(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$))"
 _PATTERN = _DEVICES + r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?"
 # Lower case ASCII without separators: no twins by case, Unicode form or bidi mark, no traversal.
@@ -89,6 +91,24 @@ def published_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def changed_folder(folder: Path) -> Iterator[Path]:
+    """A private copy of `folder` to change; it takes the folder's place when the block ends well.
+
+    Whoever looks sees all of the old folder or all of the new one, also after a power cut.
+    Raises: OSError where the file system cannot exchange two folders.
+    """
+    changed = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".next", dir=folder.parent))
+    try:
+        _copy_private(folder, changed)
+        yield changed
+        _sync_tree(changed)
+        _exchange(changed, folder)
+        sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(changed, ignore_errors=True)
+
+
 def create_private(path: Path) -> io.BufferedWriter:
     """A new file that only its owner can read (0600); refuses to overwrite."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -117,3 +137,33 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _copy_private(folder: Path, into: Path) -> None:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            (into / entry.name).mkdir(mode=0o700)
+            _copy_private(entry, into / entry.name)
+        else:
+            with open_regular(entry) as source, create_private(into / entry.name) as target:
+                shutil.copyfileobj(source, target)
+            shutil.copymode(entry, into / entry.name)
+
+
+def _sync_tree(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            _sync_tree(entry)
+        else:
+            with entry.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swap two names at once: renameat2 with RENAME_EXCHANGE, which Python does not offer."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(other))

@@ -56,6 +56,35 @@ def write_private(folder: Path, halves: Mapping[str, Any], passphrase: str | Non
     sync_folder(folder)
 
 
+def replace_private(folder: Path, halves: Mapping[str, Any], passphrase: str | None) -> None:
+    """Other private keys in the place of those of the same algorithms, under the folder's lock.
+
+    For a folder that nobody reads yet. Raises: BadKey if the lock and the passphrase disagree.
+    """
+    if not folder.is_dir():
+        write_private(folder, halves, passphrase)
+        return
+    if (passphrase is None) == (folder / _SALT).exists():
+        problem = "is locked, and there is no passphrase" if passphrase is None else "is not locked"
+        raise BadKey(f"{folder.name} {problem}", remedy="give the passphrase it was made with")
+    salt = read_private(folder / _SALT) if passphrase is not None else b""
+    lock = _lock(passphrase, salt)
+    for algorithm, key in halves.items():
+        (folder / f"{algorithm}.pem").unlink(missing_ok=True)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
+        write_new(folder / f"{algorithm}.pem", pem)
+
+
+def set_aside(folder: Path, aside: Path) -> None:
+    """Move a recipient's private keys to the new folder `aside`, still under the same lock."""
+    aside.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside.mkdir(mode=0o700)
+    for algorithm in ("mlkem768", "x25519"):
+        (folder / f"{algorithm}.pem").rename(aside / f"{algorithm}.pem")
+    if (folder / _SALT).exists():
+        write_new(aside / _SALT, read_private(folder / _SALT))
+
+
 def write_new(path: Path, data: bytes) -> None:
     """A new private file, durable before this returns."""
     with create_private(path) as file:

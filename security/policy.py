@@ -167,11 +167,13 @@ def _verify(
     holders = trust.roles.get(role)
     if holders is None:
         raise Untrusted(f"the policy enrols no {role}")
-    pairs = [record.pair for record in holders.keys]
     try:
         return envelope.verify(
             signed,
-            signers=pairs,
+            signers=[
+                *(record.pair for record in holders.keys),
+                *_kept(trust, signed, role, payload_type),
+            ],
             payload_type=payload_type,
             threshold=max(holders.threshold, threshold),
         )
@@ -179,6 +181,12 @@ def _verify(
         raise Untrusted(
             f"not signed as {role}: {_explain(trust, signed, payload_type, error)}"
         ) from error
+
+
+def _kept(trust: Trust, signed: bytes, role: Enrolled, payload_type: str) -> list[PublicPair]:
+    """Revoked pairs that are still believed for this very payload."""
+    digest = _sha256(envelope.unverified_payload(signed, payload_type))
+    return [one.key.pair for one in trust.revoked if one.keeps(role, digest)]
 
 
 def _explain(trust: Trust, signed: bytes, payload_type: str, error: Untrusted) -> str:

@@ -84,10 +84,21 @@ class RoleKeys:
 
 @dataclass(frozen=True)
 class Revocation:
-    """A pair that must not be believed any more, and why."""
+    """A pair that must not be believed any more, and why.
+
+    `kept` are SHA-256 digests of payloads that it signed before `cut_off` and that `role` is
+    still believed for. They were listed when it was revoked: no date in a statement decides.
+    """
 
     key: PairRecord
     reason: Line
+    role: Enrolled | None = None
+    cut_off: Moment | None = None
+    kept: tuple[Sha256, ...] | None = None
+
+    def keeps(self, role: str, digest: str) -> bool:
+        """Whether a payload that this pair signed as `role` is still believed."""
+        return self.role == role and digest in (self.kept or ())
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,8 @@ class Trust:
     revoked: tuple[Revocation, ...] = ()
     suites: tuple[Identifier, ...] = (SIGNATURE_SUITE, SEAL_SUITE)
     minimum_index: Mapping[Name, Size] | None = None
+    # The root to pin from now on, where it is not the one that verifies this edition.
+    root: PairRecord | None = None
     # Environment to the number of releasers its indexes need, where the role's own is too few.
     index_thresholds: Mapping[Name, Ordinal] | None = None
 
@@ -115,7 +128,9 @@ class Trust:
         Raises: Untrusted; BadKey for a key that no policy may enrol.
         """
         seen: set[bytes] = set()
-        for pair in [root, *self._pairs()]:
+        named = self.root.pair if self.root else root
+        roots = [root] if named == root else [root, named]
+        for pair in [*roots, *self._pairs()]:
             halves = {pair.ed25519, pair.mldsa65}
             if halves & seen:
                 raise Untrusted(f"key {pair.key_id[:12]} is enrolled twice")
@@ -153,6 +168,7 @@ class Rules:
     gates: Mapping[Name, tuple[GateRule, ...]]
     skops_types: tuple[TypeName, ...] = ()
     limits: Limits = Limits()
+    require_clean_code: bool | None = None
 
 
 @dataclass(frozen=True)

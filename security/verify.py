@@ -139,6 +139,11 @@ def bindings(
     # 5. Build.
     if parse_provenance(signed.payload) != (release.build, release.bundle):
         raise Untrusted("the release was built from other inputs than its provenance says")
+    if policy.rules.require_clean_code and not release.build.code_clean:
+        raise Untrusted(
+            "the release was built from uncommitted code, which the policy does not allow",
+            remedy="commit the code and train again",
+        )
     yield "build", _told(release.build)
 
     # 6. Gates.

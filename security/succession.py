@@ -1,0 +1,76 @@
+"""Key ceremonies of the root itself, and of those who decrypt."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from security.edition import Ceremony, changed_home, next_trust, policy_in, write_trust
+from security.errors import BadKey
+from security.files import replace_file
+from security.keyfiles import replace_private, set_aside
+from security.keys import ROOT
+from security.pairs import Recipient, RecipientName, RoleSigner, Signer
+from security.policy import TrustPolicy
+from security.record import to_bytes
+from security.trust import PairRecord, RecipientRecord
+
+
+def rotate_root(
+    home: Path,
+    *,
+    root: RoleSigner,
+    passphrase: str | None = None,
+    minimum_index: Mapping[str, int] | None = None,
+) -> Ceremony:
+    """A new root, in an edition that the old and the new one both sign.
+
+    Whoever pinned the old root still verifies that edition, and learns from it what to pin; the
+    next one is the new root's alone. With `minimum_index`, environment to number, a new epoch
+    begins, in which clients forget their index floors: the recovery from a stolen key that
+    signed a huge number.
+    """
+    policy, new = policy_in(home), Signer.generate("root")
+    trust = next_trust(
+        policy.trust,
+        root=PairRecord.of(new.public),
+        epoch=policy.trust.epoch + bool(minimum_index),
+        minimum_index=minimum_index or policy.trust.minimum_index,
+    )
+    with changed_home(home) as staged:
+        replace_private(staged / "root", new.private_halves(), passphrase)
+        replace_file(staged / ROOT, to_bytes(PairRecord.of(new.public)))
+        write_trust(staged, trust, policy.root, root, new)
+    return Ceremony(policy_in(home), False, policy.root.key_id, new.public.key_id)
+
+
+def pin_successor(home: Path, policy: TrustPolicy) -> Ceremony:
+    """Pin the root that `policy`, verified under the one pinned in `home`, names as the next."""
+    if policy.trust.root is None or policy.trust.root.pair == policy.root:
+        return Ceremony(policy, already=True, enrolled=policy.root.key_id)
+    replace_file(home / ROOT, to_bytes(policy.trust.root))
+    return Ceremony(policy, False, policy.root.key_id, policy.trust.root.pair.key_id)
+
+
+def rotate_recipient(
+    home: Path, name: RecipientName, *, root: RoleSigner, passphrase: str | None = None
+) -> Ceremony:
+    """A new decryption key for later bundles; the old one moves to `retired/<id>/<name>/`.
+
+    A recipient that was not enrolled yet is enrolled. What was sealed before stays sealed for
+    the old key, until the new one is added to it.
+    """
+    policy, new = policy_in(home), Recipient.generate()
+    old = next((one for one in policy.trust.recipients if one.name == name), None)
+    others = tuple(one for one in policy.trust.recipients if one.name != name)
+    trust = next_trust(policy.trust, recipients=(*others, RecipientRecord.of(name, new.public)))
+    retired = old.recipient.recipient_id if old else ""
+    if retired and not (home / name / "mlkem768.pem").is_file():
+        raise BadKey(
+            f"the {name} key is not in {home}, so it would stay behind, and be lost",
+            remedy="run this where the key is",
+        )
+    with changed_home(home) as staged:
+        if retired:
+            set_aside(staged / name, staged / "retired" / retired[:12] / name)
+        replace_private(staged / name, new.private_halves(), passphrase)
+        write_trust(staged, trust, policy.root, root)
+    return Ceremony(policy_in(home), False, retired, new.public.recipient_id)

@@ -114,7 +114,7 @@ def compare(lake: Lake, left: Pin, right: Pin, table: str, *, key: Sequence[str]
     after = _rows(lake, right, table, new.keys() - (old or {})) if new is not None else None
     # A side without the table is empty, with the other's columns.
     before, after = _either(before, after), _either(after, before)
-    schema = _schema_changes(before, after)
+    schema = schema_changes(before, after)
     _require_key(table, key, before, after, schema)
     rows = sum(count for one, other in (sides, sides[::-1]) for count in _only_in(one, other))
     return Comparison(tuple(key), schema, rows, before, after)
@@ -182,7 +182,8 @@ def _rows(lake: Lake, pin: Pin, table: str, files: AbstractSet[str]) -> pl.LazyF
     )
 
 
-def _schema_changes(before: pl.LazyFrame, after: pl.LazyFrame) -> tuple[str, ...]:
+def schema_changes(before: pl.LazyFrame, after: pl.LazyFrame) -> tuple[str, ...]:
+    """`column: type -> type` for every column that is not the same on both sides, by name."""
     old, new = before.collect_schema(), after.collect_schema()
     return tuple(
         f"{n}: {old.get(n, 'none')} -> {new.get(n, 'none')}"

@@ -285,6 +285,32 @@ def test_diff_of_a_table_without_a_contract_needs_a_key(project: Project) -> Non
     assert found["added"] == {"count": 1, "sample": [[1]]}
 
 
+def test_diff_says_how_far_each_column_moved_and_takes_as_large_a_sample_as_asked(
+    project: Project,
+) -> None:
+    project.land("a", planes(*(f"N{i:02}" for i in range(30))))
+    project.land("b", planes(*(f"M{i:02}" for i in range(30)), seats=300.0))
+    (found,) = project.read("data", "diff", "main~1", "main", "--sample", "7")["tables"]
+    moved = found["drift"][0]
+    assert (moved["column"], moved["missing_after"]) == ("seats", 0.0)
+    assert 0 < moved["js"] < 1
+    assert [len(found["added"]["sample"]), found["added"]["count"]] == [7, 30]
+    shown = project.run("data", "diff", "main~1", "main").stdout
+    assert any(line.split()[:2] == ["planes", "seats"] for line in shown.splitlines())
+
+
+def test_diff_without_a_key_still_tells_the_schema(project: Project) -> None:
+    repository, lake = project.pipeline.repository, project.lake
+    for name, frame in (("one", {"x": [1]}), ("two", {"x": ["1"]})):
+        lake.fs.create_branch(repository, name, source="main")
+        tables.append(lake, repository, name, "scratch", pl.DataFrame(frame))
+        lake.fs.commit(repository, name, message="by hand", metadata={})
+    (found,) = project.read("data", "diff", "one", "two")["tables"]
+    assert found["schema"] == ["x: Int64 -> String"]
+    refused = project.run("data", "diff", "one", "two", "scratch", "--key", "x").exception
+    assert "no key column x of one type" in str(refused)
+
+
 def test_diff_of_quarantined_rows_knows_their_key(project: Project) -> None:
     many = planes(*(f"N{i:02}" for i in range(40)))
     project.land("a", pl.concat([many, planes("M1", seats=0)]))

@@ -8,9 +8,14 @@ from flows.commandline import AsJson, AtRef, Limit, PipelineName
 
 if TYPE_CHECKING:
     from flows.data.difference import Difference, Keys
+    from flows.data.drift import ColumnMove
     from flows.data.history import Entry, RowChange
 
 app = typer.Typer()
+
+# How many columns of a table, and names of a column, a person is shown; the JSON has all.
+_MOST_MOVED, _NAMES, _WIDE = 5, 3, 60
+_VISIBLE = 0.0005
 
 
 @app.command()
@@ -37,17 +42,20 @@ def log(
 
 @app.command()
 def diff(
-    left: Annotated[str, typer.Argument(metavar="A", help="Branch, tag, commit or REF~N.")],
+    left: Annotated[str, typer.Argument(metavar="A", help="Branch, tag, commit, REF~N, time.")],
     right: Annotated[str, typer.Argument(metavar="B", help="What to compare it with.")],
     table: Annotated[str | None, typer.Argument(help="Only this table.")] = None,
     key: Annotated[
         list[str] | None,
         typer.Option("--key", metavar="COLUMN", help="Key of TABLE; may be repeated."),
     ] = None,
+    sample: Annotated[
+        int, typer.Option(min=0, max=10_000, help="How many keys of each kind to show.")
+    ] = 5,
     pipeline: PipelineName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the tables of two commits by key: schema, and rows added, changed, removed."""
+    """Compare the tables of two commits: schema, rows by key, how far each column moved."""
     from flows.data.contracts import row_keys
     from flows.data.difference import differences
     from flows.lakes import open_pipeline
@@ -58,7 +66,7 @@ def diff(
     opened = open_pipeline(pipeline)
     keys = row_keys(opened.pipeline) | ({table: tuple(key)} if key and table else {})
     pins = opened.pin(left), opened.pin(right)
-    found = differences(opened.lake, *pins, keys=keys, table=table)
+    found = differences(opened.lake, *pins, keys=keys, table=table, sample=sample)
     if as_json:
         before, after = (pin.commit for pin in pins)
         show_json({"before": before, "after": after, "tables": found})
@@ -109,8 +117,41 @@ def _show(found: "list[Difference]") -> None:
         if not one.key:
             say(f"{one.table} has no known key; name one with --key COLUMN")
         for kind, keys in _kinds(one).items():
-            if keys and keys.count:
+            if keys and keys.sample:
                 say(f"{one.table} {kind}, by {', '.join(one.key)}: {_sample(keys)}")
+    _show_drift(found)
+
+
+def _show_drift(found: "list[Difference]") -> None:
+    """The columns that moved furthest; a table that nothing moved in is passed over."""
+    from flows.terminal import say, show_table
+
+    rows = [
+        (one.table, move.column, *_moved(move), _new_names(move))
+        for one in found
+        for move in one.drift[:_MOST_MOVED]
+        if (move.js or 0.0) >= _VISIBLE or move.missing_before != move.missing_after
+    ]
+    if not rows:
+        return
+    say()
+    head = "js distance", "mean moved (sd)", "missing before", "missing after"
+    show_table(("table", "column", *head, "new names"), rows)
+
+
+def _moved(move: "ColumnMove") -> tuple[str, ...]:
+    js = "-" if move.js is None else f"{move.js:.3f}"
+    shift = "-" if move.shift_sd is None else f"{move.shift_sd:+.2f}"
+    return js, shift, f"{move.missing_before:.1%}", f"{move.missing_after:.1%}"
+
+
+def _new_names(move: "ColumnMove") -> str:
+    shown = ", ".join(_short(name) for name in move.new_names[:_NAMES])
+    return shown if len(move.new_names) <= _NAMES else f"{shown}, …"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDE else f"{text[:_WIDE]}…"
 
 
 def _kinds(one: "Difference") -> "dict[str, Keys | None]":
@@ -120,5 +161,5 @@ def _kinds(one: "Difference") -> "dict[str, Keys | None]":
 def _sample(keys: "Keys") -> str:
     from flows.terminal import cell
 
-    shown = "; ".join(" ".join(cell(part) for part in row) for row in keys.sample)
+    shown = "; ".join(" ".join(_short(cell(part)) for part in row) for row in keys.sample)
     return shown if keys.count <= len(keys.sample) else f"{shown}; …"

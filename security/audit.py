@@ -53,7 +53,7 @@ class Entry:
     at: Moment
     actor: Line
     subject: Identifier
-    transaction: Sha256
+    transaction: Identifier
     role: Name | None = None
     digest: Sha256 | None = None
     key_ids: tuple[Sha256, ...] | None = None

@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -27,6 +27,7 @@ from flows.serve.encode import EncodingFile
 from flows.serve.model import Deployment, ServedModel
 from flows.serve.offer import Offer, Source
 from flows.serve.requests import take_rows
+from flows.serve.standing import GRACE
 from security.bundle import open_bundle
 from security.errors import Untrusted
 from security.files import read_regular
@@ -35,9 +36,6 @@ from security.index import ReleaseRef, VerifiedIndex, read_moment, verify_index
 from security.keys import load_recipient
 from security.policy import RULES, TRUST, TrustPolicy, load_root
 from security.verify import VerifiedRelease, verification
-
-# For so long an index speaks for its own freshness; then the timestamp role has to.
-GRACE = timedelta(days=1)
 
 _MODEL, _ENCODING, _EXAMPLE = "model.onnx", "encoding.json", "example.json"
 _MAX_SIDECAR_BYTES = 64 * 2**20

@@ -1,17 +1,20 @@
-"""An environment's signed indexes: its history, and the next one."""
+"""An environment's next index: what it should say, and how it is signed and published.
 
+Where the policy demands one releaser, the next index is signed and published at once. Where it
+demands more, the first signs a proposal (`proposals`), and the last one publishes.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
+from flows import audit, signing
 from flows.pipeline import Pipeline
-from flows.serve.fresh import LIFETIME
+from flows.serve.standing import verify_unseen
 from flows.trust import Trusted
-from security.errors import Untrusted
-from security.floor import Floor
 from security.index import (
     INDEX_TYPE,
     Index,
@@ -19,19 +22,19 @@ from security.index import (
     VerifiedIndex,
     moment_text,
     sign_index,
-    sign_timestamp,
-    verify_index,
 )
-from security.keys import load_signer
 from security.policy import TrustPolicy
-from security.record import from_bytes
 from security.release import VerifiedRelease, verify_release
 from storage import registry
 from storage.errors import Refused
 from storage.lake import Lake, Pin
-from storage.runs import Outcome, Provenance
+from storage.runs import Outcome, Provenance, Run
 
 Kind = Literal["promotion", "rollback"]
+TOLD: dict[Kind, Literal["index.promoted", "index.rolled-back"]] = {
+    "promotion": "index.promoted",
+    "rollback": "index.rolled-back",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,23 @@ class Next:
     after: VerifiedIndex | None
     request_id: str
 
+    @property
+    def number(self) -> int:
+        """The number that the index will have."""
+        return self.after.index.number + 1 if self.after else 1
+
+    def index(self) -> Index:
+        """The index, as of now."""
+        return Index(
+            environment=self.environment,
+            number=self.number,
+            release=ReleaseRef.of(self.release.release),
+            actor=self.actor,
+            reason=self.reason,
+            created=moment_text(datetime.now(UTC)),
+            previous=self.after.digest if self.after else None,
+        )
+
 
 def verified_release(
     lake: Lake, pin: Pin, ref: registry.ReleaseRef, policy: TrustPolicy
@@ -66,61 +86,67 @@ def verified_release(
 def publish(
     lake: Lake, pipeline: Pipeline, trusted: Trusted, following: Next, by: Provenance | None
 ) -> tuple[int, Outcome]:
-    """Sign and write the index, with its first timestamp if that key is here.
+    """Sign and write the index; the audit log is told in the same commit.
 
     Raises: Refused, naming the winner, if another index came first.
     """
-    releaser = load_signer(trusted.keys, "releaser")
+    releaser = signing.signer(trusted.keys, "releaser")
+    envelope = sign_index(following.index(), releaser)
+    return write(lake, pipeline, trusted, following, envelope, by)
+
+
+def write(
+    lake: Lake,
+    pipeline: Pipeline,
+    trusted: Trusted,
+    following: Next,
+    envelope: bytes,
+    by: Provenance | None,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+    events: tuple[audit.Event, ...] = (),
+) -> tuple[int, Outcome]:
+    """Write an index that as many releasers signed as the policy demands.
+
+    `beside` are other files of the same commit by their path, `events` what else is to be told.
+    Raises: Untrusted if signatures are missing, Refused if another index came first.
+    """
+    policy, environment = trusted.policy, following.environment
+    verify_unseen(envelope, environment, policy)
+    told = audit.signed(
+        policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE),
+        actor=following.actor,
+        subject=f"environments/{environment}/index/{following.number}",
+        role="releaser",
+        kind=TOLD[following.kind],
+        reason=following.reason,
+        detail={"release": named(ReleaseRef.of(following.release.release))},
+    )
 
     def sign(number: int, previous: bytes | None) -> dict[str, bytes]:
-        _refuse_second(following, number, previous, trusted.policy)
-        index = _index(following, number)
-        envelope = sign_index(index, releaser)
-        stamp = _timestamp(envelope, following.environment, trusted)
-        files = {f"{number}.json": envelope, f"{number}.timestamp.json": stamp}
-        return {name: data for name, data in files.items() if data is not None}
+        refuse_second(following, number, previous, policy)
+        return {f"{number}.json": envelope}
+
+    def also(run: Run) -> None:
+        for path, data in (beside or {}).items():
+            run.replace(path, data)
+        audit.append(run, *events, told)
 
     return registry.publish_index(
         lake,
         pipeline.name,
-        following.environment,
+        environment,
         request_id=following.request_id,
         sign=sign,
         details={
             "kind": following.kind,
-            "release": _name(ReleaseRef.of(following.release.release)),
+            "release": named(ReleaseRef.of(following.release.release)),
             "reason": following.reason,
             "actor": following.actor,
         },
         by=by,
+        also=also,
     )
-
-
-def history(lake: Lake, pin: Pin, newest: VerifiedIndex, policy: TrustPolicy) -> list[Index]:
-    """Every index up to `newest`, which is verified, oldest first.
-
-    Raises: Untrusted where one is not signed, or is not the one that its successor follows.
-    """
-    found = [newest.index]
-    while found[0].previous is not None:
-        number, digest = found[0].number - 1, found[0].previous
-        index, own = read_index(lake, pin, newest.index.environment, number, policy)
-        if own != digest or index.number != number:
-            raise Untrusted(f"index {number} is not the one that index {number + 1} follows")
-        found.insert(0, index)
-    return found
-
-
-def read_index(
-    lake: Lake, pin: Pin, environment: str, number: int, policy: TrustPolicy
-) -> tuple[Index, str]:
-    """One index whose signature holds, and its digest; how old it may be is not judged.
-
-    Raises: Untrusted, NotFound.
-    """
-    envelope = registry.index(lake, pin, environment, number)
-    payload = policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE).payload
-    return from_bytes(Index, payload), sha256(payload).hexdigest()
 
 
 def names(index: Index, release: VerifiedRelease) -> bool:
@@ -128,51 +154,27 @@ def names(index: Index, release: VerifiedRelease) -> bool:
     return index.release == ReleaseRef.of(release.release)
 
 
-def _index(following: Next, number: int) -> Index:
-    return Index(
-        environment=following.environment,
-        number=number,
-        release=ReleaseRef.of(following.release.release),
-        actor=following.actor,
-        reason=following.reason,
-        created=moment_text(datetime.now(UTC)),
-        previous=following.after.digest if following.after else None,
-    )
+def named(reference: ReleaseRef) -> str:
+    """The release as people write it."""
+    return f"{reference.model}/{reference.version}"
 
 
-def _timestamp(envelope: bytes, environment: str, trusted: Trusted) -> bytes | None:
-    """The first timestamp; None where the key is kept elsewhere, which signs it in its own time."""
-    if not (trusted.keys / "timestamp").is_dir():
-        return None
-    current, now = _verified(envelope, environment, trusted.policy), datetime.now(UTC)
-    signer = load_signer(trusted.keys, "timestamp")
-    return sign_timestamp(current, created=now, expires=now + LIFETIME, signer=signer)
+def request_id(kind: Kind, release: registry.ReleaseRef, reason: str, *, after: int) -> str:
+    """What makes two starts one: a promotion by release and reason, a rollback by its place too."""
+    if kind == "promotion":
+        return f"promote {release}: {reason}"
+    return f"roll back from index {after} to {release}: {reason}"
 
 
-def _refuse_second(
+def refuse_second(
     following: Next, number: int, previous: bytes | None, policy: TrustPolicy
 ) -> None:
-    expected = following.after.index.number + 1 if following.after else 1
-    if number == expected or previous is None:
+    """Refuse to write over a decision that came in between. Raises: Refused, naming the winner."""
+    if number == following.number or previous is None:
         return
-    winner = _verified(previous, following.environment, policy).index
+    winner = verify_unseen(previous, following.environment, policy.for_predecessor()).index
     raise Refused(
         f"{winner.actor} wrote index {winner.number} of {winner.environment} meanwhile: "
-        f"{_name(winner.release)} ({winner.reason}).",
+        f"{named(winner.release)} ({winner.reason}).",
         remedy="Look at `headrace model list`, and repeat the command if it is still right.",
     )
-
-
-def _verified(envelope: bytes, environment: str, policy: TrustPolicy) -> VerifiedIndex:
-    """Without the client's floor: it may only rise once the index stands in the repository."""
-    return verify_index(
-        envelope,
-        environment=environment,
-        policy=policy,
-        floor=Floor(environment),
-        now=datetime.now(UTC),
-    )
-
-
-def _name(reference: ReleaseRef) -> str:
-    return f"{reference.model}/{reference.version}"

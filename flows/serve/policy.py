@@ -8,6 +8,7 @@ The root's public key never comes along: whoever verifies has it pinned already.
 
 from pathlib import Path
 
+from flows import audit
 from flows.pipeline import Pipeline
 from flows.trust import Trusted
 from security.errors import Untrusted
@@ -23,10 +24,16 @@ FOLDER = "policy"
 
 
 def publish_policy(
-    lake: Lake, pipeline: Pipeline, keys_folder: Path, *, by: Provenance | None = None
+    lake: Lake,
+    pipeline: Pipeline,
+    keys_folder: Path,
+    *,
+    actor: str = STAGE,
+    by: Provenance | None = None,
 ) -> TrustPolicy:
     """Put the keys folder's policy into the releases repository; a no-op if it stands there.
 
+    The audit log is told in the same commit whose keys were enrolled, retired or revoked by it.
     Raises: Refused for an edition that is not newer than the one there, Untrusted if the one
     there is of another root.
     """
@@ -39,9 +46,11 @@ def publish_policy(
     files = {name: (keys_folder / name).read_bytes() for name in (TRUST, RULES)}
 
     def body(run: Run) -> None:
-        _require_newer(policy, published_policy(lake, run.base, policy.root))
+        replaced = published_policy(lake, run.base, policy.root)
+        _require_newer(policy, replaced)
         for name, data in files.items():
             run.replace(f"{FOLDER}/{name}", data)
+        audit.append(run, *audit.policy_changes(replaced, policy, actor))
         run.details.update(
             trust=policy.digests.trust, rules=policy.digests.rules, edition=list(_edition(policy))
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.errors import Misconfigured
-from flows.serve.indexes import read_index
 from flows.serve.policy import published_policy
+from flows.serve.standing import read_index
 from security.envelope import INTOTO
 from security.errors import SecurityError
 from security.files import read_regular

@@ -10,10 +10,13 @@ rollback, until something else is promoted; another reason, or `to`, goes furthe
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows import audit
 from flows.data import rollback as datasets
 from flows.pipeline import Pipeline
-from flows.serve.indexes import Next, history, names, publish, verified_release
+from flows.serve.approval import propose
+from flows.serve.indexes import Next, names, publish, request_id, verified_release
 from flows.serve.policy import publish_policy
+from flows.serve.standing import history, standing
 from flows.trust import Trusted
 from security.index import Index, VerifiedIndex
 from security.release import VerifiedRelease
@@ -53,7 +56,8 @@ class Plan:
 class EnvironmentRollback:
     """What stands now. `data` is the record of the datasets' rollback, None if there was none.
 
-    `already`: an earlier start of this request had done all of it.
+    `already`: an earlier start of this request had done all of it. With a `proposal` nothing
+    changed yet: more releasers have to sign, and the same request then takes the datasets back.
     """
 
     environment: str
@@ -62,6 +66,7 @@ class EnvironmentRollback:
     index: int
     data: Record | None
     already: bool
+    proposal: int | None = None
 
 
 def plan_rollback(
@@ -82,11 +87,15 @@ def plan_rollback(
     """
     trusted = Trusted.load(keys_folder)
     pin = registry.head(lake, pipeline.name)
+    audit.check_grown(lake, pin, trusted.floors)
     current = _current(lake, pin, trusted, environment)
-    past = history(lake, pin, current, trusted.policy)
+    past = history(lake, pin, current)
     repeated = _is_repeated(lake, pin, current.index, reason, to)
     release = _ref(current.index) if repeated else to or _before(past)
-    verified = verified_release(lake, pin, release, trusted.policy)
+    view = trusted.policy
+    if view.index_threshold(environment) > 1:
+        view = view.for_cosigner()
+    verified = verified_release(lake, pin, release, view)
     if names(current.index, verified) and not repeated:
         raise Refused(
             f"{environment} runs {release} already.",
@@ -146,8 +155,15 @@ def carry_out(
     """
     number = plan.current.index.number
     if not plan.repeated:
-        publish_policy(lake, pipeline, keys_folder, by=by)
-        number = _write_index(lake, pipeline, Trusted.load(keys_folder), plan, actor, by)
+        publish_policy(lake, pipeline, keys_folder, actor=actor, by=by)
+        trusted = Trusted.load(keys_folder)
+        following = _next(plan, actor)
+        if trusted.policy.index_threshold(plan.environment) > 1:
+            proposal = propose(lake, pipeline, trusted, following, by)
+            return EnvironmentRollback(
+                plan.environment, plan.left, plan.release, number, None, False, proposal
+            )
+        number, _ = publish(lake, pipeline, trusted, following, by)
     if plan.data is not None and not plan.data.is_done:
         datasets.carry_out(
             lake,
@@ -170,7 +186,7 @@ def carry_out(
 
 
 def _current(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex:
-    found = trusted.newest_index(lake, pin, environment)
+    found = standing(lake, pin, trusted, environment)
     if found is None:
         raise NotFound(
             f"Nothing was ever promoted to {environment}.",
@@ -196,30 +212,22 @@ def _is_repeated(lake: Lake, pin: Pin, current: Index, reason: str, to: ReleaseR
     release = _ref(current)
     if to not in (None, release):
         return False
-    request = _index_request(current.number - 1, release, reason)
+    request = request_id("rollback", release, reason, after=current.number - 1)
     run = records.run_id("serve", current.environment, request)
     return records.find(lake, pin.repository, pin.commit, stage="serve", run=run) is not None
 
 
-def _write_index(
-    lake: Lake,
-    pipeline: Pipeline,
-    trusted: Trusted,
-    plan: Plan,
-    actor: str,
-    by: Provenance | None,
-) -> int:
-    following = Next(
+def _next(plan: Plan, actor: str) -> Next:
+    after = plan.current.index.number
+    return Next(
         environment=plan.environment,
         release=plan.verified,
         kind="rollback",
         actor=actor,
         reason=plan.reason,
         after=plan.current,
-        request_id=_index_request(plan.current.index.number, plan.release, plan.reason),
+        request_id=request_id("rollback", plan.release, plan.reason, after=after),
     )
-    number, _ = publish(lake, pipeline, trusted, following, by)
-    return number
 
 
 def _data_plan(
@@ -252,10 +260,6 @@ def _data_record(lake: Lake, pipeline: Pipeline, environment: str, number: int) 
     run = records.run_id(rollback.STAGE, _data_request(environment, number))
     repository = pipeline.repository
     return records.find(lake, repository, MAIN, stage=rollback.STAGE, run=run)
-
-
-def _index_request(after: int, release: ReleaseRef, reason: str) -> str:
-    return f"roll back from index {after} to {release}: {reason}"
 
 
 def _data_request(environment: str, number: int) -> str:

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from examples.flights.pipeline import pipeline as flights
+from flows.audit import append, read_log, registration
 from flows.cli import assemble
 from flows.data import rollback as datasets
 from flows.errors import Misconfigured
@@ -24,6 +25,7 @@ from flows.serve import rollback
 from flows.serve.policy import publish_policy, published_policy
 from flows.serve.promote import Promotion, promote
 from flows.serve.rollback import EnvironmentRollback, plan_rollback, roll_back_environment
+from flows.timestamp.fresh import refresh_timestamp
 from flows.trust import Trusted
 from security.bundle import seal
 from security.errors import Untrusted
@@ -116,6 +118,7 @@ class Site:
             sign=sign,
             details={},
             inputs={"data": data},
+            also=lambda run, ref, folder: append(run, *registration(folder, ref, policy, "ana")),
         )
         return ref
 
@@ -145,6 +148,12 @@ class Site:
             keys_folder=self.keys,
             reason=reason,
             actor="serve",
+        )
+
+    def timestamp(self) -> bool:
+        trusted = Trusted.load(self.keys)
+        return refresh_timestamp(
+            self.lake, self.pipeline, environment="production", trusted=trusted
         )
 
     def roll_back(self, reason: str, **options: Any) -> EnvironmentRollback:
@@ -255,16 +264,21 @@ def test_a_late_repetition_of_a_promotion_does_not_undo_a_rollback(served: Serve
 def test_a_promotion_of_a_damaged_release_changes_nothing(served: Served) -> None:
     site = served.site
     damage(site, served.old)
-    head = registry.head(site.lake, site.pipeline.name)
     with pytest.raises(Untrusted, match="signed digest"):
         site.promote(served.old, reason="again")
-    assert registry.head(site.lake, site.pipeline.name) == head
-
-
-def test_an_index_carries_a_timestamp_that_holds(served: Served) -> None:
-    site = served.site
     pin = registry.head(site.lake, site.pipeline.name)
-    assert Trusted.load(site.keys).timestamp(site.lake, pin, "production", 2) is not None
+    assert site.served() == "2: 2"
+    assert registry.index_numbers(site.lake, pin, "production") == [1, 2]
+    told = read_log(site.lake, pin).entries[-1]
+    assert (told.kind, told.actor, told.subject) == ("refused", "serve", served.old.path)
+
+
+def test_the_newest_index_gets_a_timestamp_once(served: Served) -> None:
+    site, trusted = served.site, Trusted.load(served.site.keys)
+    assert site.timestamp()
+    assert not site.timestamp()
+    pin = registry.head(site.lake, site.pipeline.name)
+    assert trusted.timestamp(site.lake, pin, "production", 2) is not None
     assert registry.index_numbers(site.lake, pin, "production") == [1, 2]
 
 

@@ -1,0 +1,15 @@
+"""The audit log in the lake: one call writes, in the commit of what it tells of where there is one.
+
+events    what can be told, and how it is made from a release, a policy or an error
+writing   into a run's own commit, or into one of its own
+spool     what a lake that does not answer has yet to be told
+reading   the log at a commit, and how far this installation knows it
+examine   does the log hold, and does it agree with the repository
+"""
+
+from flows.audit.events import Event, line, policy_changes, refusal, registration, signed
+from flows.audit.reading import check_grown, read_log
+from flows.audit.writing import append, collect, leave, record, refusals
+
+__all__ = ["Event", "append", "check_grown", "collect", "leave", "line", "policy_changes"]
+__all__ += ["read_log", "record", "refusal", "refusals", "registration", "signed"]

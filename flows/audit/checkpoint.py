@@ -1,0 +1,60 @@
+"""The timestamp role's checkpoints: its word for the log's size and root, which verifiers keep."""
+
+from datetime import UTC, datetime
+
+from flows import signing
+from flows.audit import reading
+from flows.pipeline import Pipeline
+from flows.trust import Trusted
+from security.audit import Checkpoint, sign_checkpoint, verify_checkpoint
+from security.index import moment_text
+from security.policy import TrustPolicy
+from storage import records, registry
+from storage.errors import NotFound
+from storage.lake import Lake, Pin
+from storage.runs import Provenance, Run, commit_once
+
+STAGE = "checkpoint"
+
+
+def refresh_checkpoint(
+    lake: Lake, pipeline: Pipeline, *, trusted: Trusted, by: Provenance | None = None
+) -> bool:
+    """Sign a checkpoint if the log grew since the standing one; True if one was signed.
+
+    The signer goes by what it knew of the log itself, and by the standing checkpoint.
+    Raises: Untrusted if the log was truncated, rewritten or forked; BadKey without the role.
+    """
+    pin = registry.head(lake, pipeline.name)
+    known = reading.read_floor(reading.floor_path(trusted.floors, pin.repository))
+    now = reading.check_grown(lake, pin, trusted.floors)
+    standing = standing_checkpoint(lake, pin, trusted.policy)
+    if now.size == (standing.size if standing else 0):
+        return False
+    if standing is not None and standing.size > known.size:
+        # Another place of this role signed it: this one has not seen that part of the log grow.
+        reading.read_log(lake, pin).check_grown_from(standing.size, standing.root)
+    signer = signing.signer(trusted.keys, "timestamp")
+    envelope = sign_checkpoint(now, created=moment_text(datetime.now(UTC)), signer=signer)
+
+    def body(run: Run) -> None:
+        run.replace(reading.CHECKPOINT, envelope)
+        run.details.update(size=now.size, root=now.tree.root)
+
+    run_id = records.run_id(STAGE, str(now.size), now.tree.root)
+    done = commit_once(lake, pipeline.releases, stage=STAGE, run_id=run_id, body=body, by=by)
+    return not done.already
+
+
+def standing_checkpoint(lake: Lake, pin: Pin, policy: TrustPolicy) -> Checkpoint | None:
+    """The checkpoint at the pin; None before the first. Raises: Untrusted if it is nobody's."""
+    envelope = checkpoint_envelope(lake, pin)
+    return verify_checkpoint(envelope, policy=policy) if envelope is not None else None
+
+
+def checkpoint_envelope(lake: Lake, pin: Pin) -> bytes | None:
+    """The checkpoint's bytes as they stand; None before the first."""
+    try:
+        return lake.fs.get(pin.repository, pin.commit, reading.CHECKPOINT)
+    except NotFound:
+        return None

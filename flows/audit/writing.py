@@ -1,0 +1,156 @@
+"""Writing to the audit log: in the commit of what it tells of, or in one of its own.
+
+Two writers who append at once collide on the head; the run transaction replays the loser behind
+the winner. So no entry is lost, none is written twice, and none stands without what it tells of.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.audit import reading, spool
+from flows.audit.events import Event, refusal
+from security.audit import SEGMENT, line_of
+from security.errors import CannotDecrypt, Untrusted
+from security.record import to_bytes
+from storage import records
+from storage.errors import StorageError
+from storage.lake import LANDING, MAIN, Lake, releases
+from storage.runs import Provenance, Run, commit_once
+
+STAGE = "audit"
+# Where those who may not write the log leave what they have to tell, beside their predictions.
+LEFT = "audit"
+_TOLD_BY_OTHERS = frozenset({"refused", "decryption.failed"})
+_MAX_COLLECTED = 100
+_log = logging.getLogger(__name__)
+
+
+def append(run: Run, *events: Event) -> None:
+    """Add the events to the log in the run's own commit; reads one segment, never the log.
+
+    For a run on the releases repository. Raises: Untrusted if head and last segment disagree.
+    """
+    where = run.lake, run.repository, run.branch
+    before = reading.peaks(*where)
+    first, held = divmod(before.size, SEGMENT)
+    tail = reading.segment(*where, first) if held else []
+    numbered = enumerate(events, before.size)
+    added = [line_of(event.entry(number, run.run_id)) for number, event in numbered]
+    after, lines = before.extended(tail, added), [*tail, *added]
+    for start in range(0, len(lines), SEGMENT):
+        body = b"".join(line + b"\n" for line in lines[start : start + SEGMENT])
+        run.replace(reading.segment_path(first + start // SEGMENT), body)
+    run.replace(reading.HEAD, to_bytes(after))
+
+
+def record(
+    lake: Lake,
+    pipeline: str,
+    *events: Event,
+    spool_folder: Path | None = None,
+    by: Provenance | None = None,
+) -> None:
+    """Add the events in commits of their own, those that were spooled before among them.
+
+    What the lake does not take is spooled, or said in the process's log where there is no spool:
+    telling of a refusal must not replace it.
+    """
+    for event in events:
+        if spool_folder is None or not spool.keep(spool_folder, event):
+            _try(lake, pipeline, event, by)
+    for path, event in spool.waiting(spool_folder) if spool_folder else ():
+        if not _try(lake, pipeline, event, by):
+            return
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def refusals(
+    lake: Lake,
+    pipeline: str,
+    *,
+    actor: str,
+    subject: str,
+    step: str = "",
+    keys: Path | None = None,
+    by: Provenance | None = None,
+) -> Iterator[None]:
+    """Tell the log of a verification or decryption that fails inside; the error goes on.
+
+    What the lake does not take is kept beside the `keys` folder until it does.
+    """
+    try:
+        yield
+    except (Untrusted, CannotDecrypt) as error:
+        event = refusal(actor, subject, error, step=step)
+        folder = keys.parent / "audit-spool" if keys else None
+        record(lake, pipeline, event, spool_folder=folder, by=by)
+        raise
+
+
+def leave(lake: Lake, pipeline: str, folder: Path) -> bool:
+    """Hand over what a service spooled to the `landing` branch of its data repository.
+
+    A serving key writes there and nowhere else. False if the lake did not take all of it.
+    """
+    try:
+        for path, event in spool.waiting(folder):
+            place = f"{LEFT}/{spool.name_of(event)}.json"
+            lake.fs.put(pipeline, LANDING, place, to_bytes(event))
+            path.unlink(missing_ok=True)
+    except StorageError as error:
+        _log.warning("audit events stay in the spool: %s", error)
+        return False
+    return True
+
+
+def collect(lake: Lake, pipeline: str, *, by: Provenance | None = None) -> int:
+    """Take over what services left, at most 100 at a time; returns how many events.
+
+    Only refusals are believed, and each entry says that a service told it. Raises: StorageError.
+    """
+    left = lake.fs.objects(pipeline, LANDING, prefix=f"{LEFT}/")[:_MAX_COLLECTED]
+    taken = 0
+    for entry in left:
+        event = _left_event(lake, pipeline, entry.path, entry.size)
+        if event is not None:
+            _commit(lake, pipeline, event, by)
+            taken += 1
+        lake.fs.delete(pipeline, LANDING, entry.path)
+    return taken
+
+
+def _left_event(lake: Lake, pipeline: str, path: str, size: int) -> Event | None:
+    try:
+        if size > spool.MAX_EVENT_BYTES:
+            raise Untrusted(f"it has {size} bytes")
+        event = spool.parse(lake.fs.get(pipeline, LANDING, path))
+        if event.kind not in _TOLD_BY_OTHERS:
+            raise Untrusted(f"a service may not tell of {event.kind}")
+        return event
+    except Untrusted as error:
+        _log.error("%s is not taken into the audit log: %s", path, error)
+        return None
+
+
+def _try(lake: Lake, pipeline: str, event: Event, by: Provenance | None) -> bool:
+    try:
+        _commit(lake, pipeline, event, by)
+    except (StorageError, Untrusted) as error:
+        _log.error("the audit log did not take %s %s: %s", event.kind, event.subject, error)
+        return False
+    return True
+
+
+def _commit(lake: Lake, pipeline: str, event: Event, by: Provenance | None) -> None:
+    commit_once(
+        lake,
+        releases(pipeline),
+        stage=STAGE,
+        run_id=records.run_id(STAGE, spool.name_of(event)),
+        body=lambda run: append(run, event),
+        on=MAIN,
+        by=by,
+    )

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from storage.embedded.database import Health, disk_full
+from storage.embedded.erasure import is_erased
+from storage.embedded.errors import Gone
 from storage.errors import Damaged
 
 CHUNK_BYTES = 1 << 20
@@ -103,6 +105,7 @@ class Blobs:
 
     def __init__(self, root: Path, health: Health) -> None:
         self._root, self._health = root / "blobs", health
+        self._lake = root
         self._incoming, self.parts = root / "incoming", root / "parts"
         for name in ("blobs", "incoming", "parts"):
             (root / name).mkdir(exist_ok=True)
@@ -130,7 +133,8 @@ class Blobs:
         """Bytes `start` up to `stop` in chunks of at most `CHUNK_BYTES`.
 
         The last chunk of a whole blob is held back until the digest fits.
-        Raises: Damaged if the blob is missing, of another length, or of another digest.
+        Raises: Damaged if the blob is missing, of another length, or of another digest; Gone if
+        it was erased.
         """
         with self._open(digest, size) as file:
             file.seek(start)
@@ -150,6 +154,8 @@ class Blobs:
         try:
             file = path.open("rb", buffering=0)
         except FileNotFoundError as error:
+            if is_erased(self._lake, digest):
+                raise Gone("No data") from error
             raise Damaged(f"blob {digest} is missing", remedy=_RESTORE) from error
         if os.fstat(file.fileno()).st_size != size:
             file.close()

@@ -49,6 +49,10 @@ class BadRange(Refused):
     """The byte range lies outside the object."""
 
 
+class Gone(NotFound):
+    """The commit has the object, and its bytes were erased on purpose."""
+
+
 class NoMergeBase(Refused):
     """The two commits share no ancestor."""
 
@@ -71,6 +75,7 @@ _STATUS: tuple[tuple[type[StorageError], int], ...] = (
     (NoMergeBase, 500),
     (DiskFull, 507),
     (WritesStopped, 503),
+    (Gone, 410),
     (NotFound, 404),
     (Forbidden, 403),
     (Refused, 400),

@@ -13,7 +13,7 @@ from security.policy import RULES, TRUST, load_root
 _TRIAL_ROWS = 64
 
 
-def make_keys(pipeline: Pipeline, folder: Path) -> KeyHome:
+def make_keys(pipeline: Pipeline, folder: Path, *, passphrase: str | None = None) -> KeyHome:
     """Make what is missing; a folder with a root and its policy stays as it is.
 
     It need not hold every role: where roles live on machines of their own, each has the public
@@ -22,7 +22,10 @@ def make_keys(pipeline: Pipeline, folder: Path) -> KeyHome:
     if all((folder / name).is_file() for name in (ROOT, TRUST, RULES)):
         return KeyHome(folder, False, load_root(folder / ROOT))
     return init_keys(
-        folder, gates={pipeline.name: gate_rules(pipeline)}, skops_types=saved_types(pipeline)
+        folder,
+        passphrase=passphrase,
+        gates={pipeline.name: gate_rules(pipeline)},
+        skops_types=saved_types(pipeline),
     )
 
 

@@ -30,15 +30,15 @@ def signer(keys: Path, role: Role) -> RoleSigner:
     a key that cannot be used; Misconfigured for a variable that means nothing.
     """
     _require(role)
-    source = _source(role, keys)
-    return signer_from(source, role, passphrase=_passphrase(source), secret=_secret)
+    source = source_of(role, keys)
+    return signer_from(source, role, passphrase=_passphrase(source), secret=secret_text)
 
 
 def recipient(keys: Path, name: str) -> Opener:
     """The key that opens what was sealed for `name`. Raises: as `signer` does."""
     _require(name)
-    source = _source(name, keys)
-    return recipient_from(source, name, passphrase=_passphrase(source), secret=_secret)
+    source = source_of(name, keys)
+    return recipient_from(source, name, passphrase=_passphrase(source), secret=secret_text)
 
 
 def holds(role: str) -> bool:
@@ -68,7 +68,8 @@ def _allowed(environment: Mapping[str, str]) -> frozenset[str]:
     return named
 
 
-def _source(role: str, keys: Path) -> str:
+def source_of(role: str, keys: Path) -> str:
+    """Where this process would get the role's key from."""
     return os.environ.get(f"HEADRACE_{role.upper()}_KEY") or f"file:{keys}"
 
 
@@ -83,7 +84,8 @@ def _passphrase(source: str) -> str | None:
     return read_passphrase(Path(path).expanduser())
 
 
-def _secret(name: str) -> str:
+def secret_text(name: str) -> str:
+    """What a Prefect Secret block of that name holds. Raises: BadKey."""
     from blocks.keys import secret_text
 
     return secret_text(name)

@@ -7,7 +7,15 @@ no date in a statement decides, because whoever stole a key writes what date the
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from security.edition import Ceremony, changed_home, next_trust, policy_in, write_rules, write_trust
+from security.edition import (
+    Ceremony,
+    changed_home,
+    next_trust,
+    now,
+    policy_in,
+    write_rules,
+    write_trust,
+)
 from security.errors import BadKey
 from security.keyfiles import replace_private
 from security.pairs import PublicPair, RoleSigner, Signer
@@ -123,7 +131,7 @@ def _replaced(holders: RoleKeys, old: PublicPair, new: PublicPair) -> RoleKeys:
 
 def _revocation(pair: PublicPair, role: Enrolled, why: Retirement) -> Revocation:
     kept = tuple(sorted(set(why.kept))) or None
-    return Revocation(PairRecord.of(pair), why.reason, role, why.cut_off, kept)
+    return Revocation(PairRecord.of(pair), why.reason, role, why.cut_off, kept, now())
 
 
 def _place(folder: Path, new: RoleSigner, passphrase: str | None) -> None:

@@ -84,8 +84,11 @@ def changed_home(home: Path) -> Iterator[Path]:
 
 
 def next_trust(trust: Trust, **changes: Any) -> Trust:
-    """The edition after `trust`."""
-    return replace(trust, version=trust.version + 1, created=_now(), **changes)
+    """The edition after `trust`; keys that are new in it are enrolled as of now."""
+    changed = replace(trust, version=trust.version + 1, created=now(), **changes)
+    known = {**dict.fromkeys(trust.key_ids, ""), **(trust.enrolled or {})}
+    since = {key: known.get(key, changed.created) for key in changed.key_ids}
+    return replace(changed, enrolled={key: at for key, at in since.items() if at} or None)
 
 
 def write_trust(staged: Path, trust: Trust, pinned: PublicPair, *roots: RoleSigner) -> None:
@@ -105,9 +108,10 @@ def write_trust(staged: Path, trust: Trust, pinned: PublicPair, *roots: RoleSign
 
 def write_rules(staged: Path, rules: Rules, signer: RoleSigner) -> None:
     """The edition of the rules after `rules`."""
-    following = replace(rules, version=rules.version + 1, created=_now())
+    following = replace(rules, version=rules.version + 1, created=now())
     replace_file(staged / RULES, sign_rules(following, signer))
 
 
-def _now() -> str:
+def now() -> str:
+    """The present second, as signed documents write it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -102,6 +102,17 @@ def unverified_payload(envelope: bytes, payload_type: str) -> bytes:
     return _open(envelope, payload_type)[0]
 
 
+def payload_signed_by(envelope: bytes, pair: PublicPair) -> bytes | None:
+    """The payload, of whatever type, if `pair` signed the envelope with both halves."""
+    try:
+        kind = canonical.parse(envelope, max_bytes=MAX_ENVELOPE_BYTES).get("payloadType")
+        if not isinstance(kind, str):
+            return None
+        return verify(envelope, signers=[pair], payload_type=kind).payload
+    except Untrusted:
+        return None
+
+
 def encode64(data: bytes) -> str:
     """Standard base64 with padding."""
     return base64.b64encode(data).decode("ascii")

@@ -10,7 +10,7 @@ an attacker with root on that machine has every key on it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ __all__ += ["make_passphrase", "read_passphrase"]
 
 ROOT = "root.json"
 PUBLIC = "public.json"
+# The root before this one: what it signed last still has to be read once.
+PREVIOUS_ROOT = "root.previous.json"
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,11 @@ def _write_halves(
 def _first_trust(
     signers: Mapping[Role, Signer], recipients: Mapping[RecipientName, Recipient]
 ) -> Trust:
-    return Trust(
+    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    first = Trust(
         version=1,
         epoch=1,
-        created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created=created,
         roles={
             role: RoleKeys((PairRecord.of(signer.public),))
             for role, signer in signers.items()
@@ -170,3 +173,4 @@ def _first_trust(
             RecipientRecord.of(name, recipient.public) for name, recipient in recipients.items()
         ),
     )
+    return replace(first, enrolled=dict.fromkeys(first.key_ids, created))

@@ -7,7 +7,7 @@ from security.edition import Ceremony, changed_home, next_trust, policy_in, writ
 from security.errors import BadKey
 from security.files import replace_file
 from security.keyfiles import replace_private, set_aside
-from security.keys import ROOT
+from security.keys import PREVIOUS_ROOT, ROOT
 from security.pairs import Recipient, RecipientName, RoleSigner, Signer
 from security.policy import TrustPolicy
 from security.record import to_bytes
@@ -37,6 +37,7 @@ def rotate_root(
     )
     with changed_home(home) as staged:
         replace_private(staged / "root", new.private_halves(), passphrase)
+        replace_file(staged / PREVIOUS_ROOT, to_bytes(PairRecord.of(policy.root)))
         replace_file(staged / ROOT, to_bytes(PairRecord.of(new.public)))
         write_trust(staged, trust, policy.root, root, new)
     return Ceremony(policy_in(home), False, policy.root.key_id, new.public.key_id)
@@ -46,6 +47,7 @@ def pin_successor(home: Path, policy: TrustPolicy) -> Ceremony:
     """Pin the root that `policy`, verified under the one pinned in `home`, names as the next."""
     if policy.trust.root is None or policy.trust.root.pair == policy.root:
         return Ceremony(policy, already=True, enrolled=policy.root.key_id)
+    replace_file(home / PREVIOUS_ROOT, to_bytes(PairRecord.of(policy.root)))
     replace_file(home / ROOT, to_bytes(policy.trust.root))
     return Ceremony(policy, False, policy.root.key_id, policy.trust.root.pair.key_id)
 

@@ -95,6 +95,7 @@ class Revocation:
     role: Enrolled | None = None
     cut_off: Moment | None = None
     kept: tuple[Sha256, ...] | None = None
+    since: Moment | None = None
 
     def keeps(self, role: str, digest: str) -> bool:
         """Whether a payload that this pair signed as `role` is still believed."""
@@ -119,6 +120,8 @@ class Trust:
     minimum_index: Mapping[Name, Size] | None = None
     # The root to pin from now on, where it is not the one that verifies this edition.
     root: PairRecord | None = None
+    # Key id to the time it was enrolled, for people.
+    enrolled: Mapping[Sha256, Moment] | None = None
     # Environment to the number of releasers its indexes need, where the role's own is too few.
     index_thresholds: Mapping[Name, Ordinal] | None = None
 
@@ -142,6 +145,13 @@ class Trust:
         for environment, needed in (self.index_thresholds or {}).items():
             if releasers is None or needed > len(releasers.keys):
                 raise Untrusted(f"{environment} needs more releasers than are enrolled")
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Ids of the enrolled pairs and recipients."""
+        pairs = (record.pair for holders in self.roles.values() for record in holders.keys)
+        ids = [pair.key_id for pair in pairs]
+        return (*ids, *(record.recipient.recipient_id for record in self.recipients))
 
     def _pairs(self) -> Iterator[PublicPair]:
         for holders in self.roles.values():

@@ -28,12 +28,12 @@ from flows.serve.model import Deployment, ServedModel
 from flows.serve.offer import Offer, Source
 from flows.serve.requests import take_rows
 from flows.serve.standing import GRACE
+from flows.signing import recipient
 from security.bundle import open_bundle
 from security.errors import Untrusted
 from security.files import read_regular
 from security.floor import Floor
 from security.index import ReleaseRef, VerifiedIndex, read_moment, verify_index
-from security.keys import load_recipient
 from security.policy import RULES, TRUST, TrustPolicy, load_root
 from security.verify import VerifiedRelease, verification
 
@@ -75,7 +75,7 @@ class Admission:
                 f"there are no keys in {self._keys}", remedy="make them with `headrace keys init`"
             )
         self._local_policy()
-        load_recipient(self._keys)
+        recipient(self._keys, "serving")
 
     def clear(self) -> None:
         """Remove what a killed process may have left decrypted; its folder must be held."""
@@ -163,7 +163,9 @@ class Admission:
             verified = self._verify(folder, reference, policy)
             self.step = "payload"
             plain = Path(work) / "plain"
-            open_bundle(folder, verified.release, recipient=load_recipient(self._keys), into=plain)
+            open_bundle(
+                folder, verified.release, recipient=recipient(self._keys, "serving"), into=plain
+            )
             self.step = "model"
             model = self._open(plain, reference, policy)
             self.step = "warm-up"

@@ -12,8 +12,9 @@ from flows import audit
 from flows.pipeline import Pipeline
 from flows.trust import Trusted
 from security.errors import Untrusted
+from security.keys import PREVIOUS_ROOT
 from security.pairs import PublicPair
-from security.policy import RULES, TRUST, TrustPolicy
+from security.policy import RULES, TRUST, TrustPolicy, load_root
 from storage import records, registry
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
@@ -38,7 +39,7 @@ def publish_policy(
     there is of another root.
     """
     policy = Trusted.load(keys_folder).policy
-    standing = published_policy(lake, registry.head(lake, pipeline.name), policy.root)
+    standing = _standing(lake, registry.head(lake, pipeline.name), policy.root, keys_folder)
     if standing is not None and standing.digests == policy.digests:
         return policy
     # Before the transaction too: there, an older edition's own record would say "done".
@@ -46,7 +47,7 @@ def publish_policy(
     files = {name: (keys_folder / name).read_bytes() for name in (TRUST, RULES)}
 
     def body(run: Run) -> None:
-        replaced = published_policy(lake, run.base, policy.root)
+        replaced = _standing(lake, run.base, policy.root, keys_folder)
         _require_newer(policy, replaced)
         for name, data in files.items():
             run.replace(f"{FOLDER}/{name}", data)
@@ -84,6 +85,20 @@ def published_policy(lake: Lake, pin: Pin, root: PublicPair) -> TrustPolicy | No
             f"The policy in {pin.repository} does not hold: {error}.",
             remedy="Bring back the keys folder that this lake was used with, or its root.json.",
         ) from error
+
+
+def _standing(lake: Lake, pin: Pin, root: PublicPair, keys_folder: Path) -> TrustPolicy | None:
+    """The published policy; after a rotation of the root also the one that its predecessor signed.
+
+    Raises: Untrusted if neither signed it.
+    """
+    previous = keys_folder / PREVIOUS_ROOT
+    try:
+        return published_policy(lake, pin, root)
+    except Untrusted:
+        if not previous.is_file():
+            raise
+    return published_policy(lake, pin, load_root(previous))
 
 
 def _require_newer(policy: TrustPolicy, standing: TrustPolicy | None) -> None:

@@ -16,6 +16,7 @@ MAX_DEPTH = 32
 MAX_INTEGER = 2**53 - 1
 _MAX_DIGITS = len(str(MAX_INTEGER))
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 # Strings are skipped whole so that brackets inside them do not count as nesting.
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
@@ -50,6 +51,8 @@ def parse(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
         raise Untrusted("the document is not valid JSON in UTF-8") from error
     if not isinstance(value, dict):
         raise Untrusted("the document is not a JSON object")
+    if _SURROGATE.search(data):
+        encode(value)  # refuses a half pair, which no text that is used later could hold
     return value
 
 

@@ -107,3 +107,12 @@ def test_a_cycle_is_refused_and_does_not_crash() -> None:
     cycle.append(cycle)
     with pytest.raises(Untrusted):
         canonical.encode(cycle)
+
+
+@pytest.mark.parametrize("text", ['"\\ud800"', '"\\uDFFFx"', '"\\udc00\\ud800"'])
+def test_half_a_surrogate_pair_is_refused_wherever_it_stands(text: str) -> None:
+    """Found by fuzzing: an audit proof with one raised a UnicodeEncodeError."""
+    for document in (f'{{"a":{text}}}', f"{{{text}:1}}", f'{{"a":[{{"b":{text}}}]}}'):
+        with pytest.raises(Untrusted, match="half of a surrogate pair"):
+            canonical.parse(document.encode())
+    assert canonical.parse(b'{"a":"\\ud83d\\ude00"}') == {"a": "\U0001f600"}

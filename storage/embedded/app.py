@@ -1,6 +1,6 @@
 """The embedded lakeFS as one ASGI application: REST under /api/v1, S3 everywhere else."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from storage.embedded import (
+    own_api,
     rest_branches,
     rest_commits,
     rest_objects,
@@ -24,6 +25,7 @@ from storage.embedded import (
     rest_uploads,
 )
 from storage.embedded.access import check_route
+from storage.embedded.boot import open_sound
 from storage.embedded.calls import (
     HEAD_CHANGES_AT_ONCE,
     Call,
@@ -34,7 +36,6 @@ from storage.embedded.calls import (
 )
 from storage.embedded.keyring import Keyring
 from storage.embedded.keys import Key
-from storage.embedded.lake import Lake
 from storage.embedded.s3_gateway import Gateway
 from storage.embedded.s3_multipart import remove_orphans
 from storage.embedded.sessions import Credentials, Keys, authenticate
@@ -62,7 +63,7 @@ def create_app(root: Path, credentials: Credentials | None) -> Starlette:
 
     Raises: Unavailable, Damaged, OSError, as opening the lake does.
     """
-    lake = Lake(root)
+    lake = open_sound(root)
     remove_orphans(lake)
     keys = Keys(Keyring(root), credentials)
     service = Service(lake, keys, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE))
@@ -75,7 +76,11 @@ def create_app(root: Path, credentials: Credentials | None) -> Starlette:
         await to_thread.run_sync(keys.close)
 
     return Starlette(
-        routes=[Mount(API, routes=_rest_routes(service)), Mount("/", gateway)],
+        routes=[
+            Mount(API, routes=_rest_routes(service)),
+            Mount(own_api.PREFIX, routes=_closed_routes(service, own_api.ROUTES)),
+            Mount("/", gateway),
+        ],
         middleware=[Middleware(UnreadBodies), Middleware(_SignedToGateway, gateway=gateway)],
         lifespan=lifespan,
     )
@@ -94,13 +99,19 @@ class _SignedToGateway:
 
 
 def _rest_routes(service: Service) -> list[Route]:
-    opened = [(entry, _anyone) for entry in rest_service.OPEN]
-    closed = [(entry, _permitted(service, entry[1])) for m in _MODULES for entry in m.ROUTES]
-    routes = [
-        Route(path, _endpoint(service, handler, key_of), methods=[method])
-        for (method, path, handler), key_of in (*opened, *closed)
+    opened = [
+        Route(path, _endpoint(service, handler, _anyone), methods=[method])
+        for method, path, handler in rest_service.OPEN
     ]
-    return [*_without_implied_head(routes), _unknown(service)]
+    closed = [route for m in _MODULES for route in _closed_routes(service, m.ROUTES)]
+    return [*_without_implied_head([*opened, *closed]), _unknown(service)]
+
+
+def _closed_routes(service: Service, table: Sequence[tuple[str, str, Handler]]) -> list[Route]:
+    return [
+        Route(path, _endpoint(service, handler, _permitted(service, path)), methods=[method])
+        for method, path, handler in table
+    ]
 
 
 def _without_implied_head(routes: list[Route]) -> list[Route]:

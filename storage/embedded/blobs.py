@@ -3,7 +3,9 @@
 import errno
 import os
 import secrets
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import md5, sha256
@@ -16,6 +18,8 @@ from storage.embedded.errors import Gone
 from storage.errors import Damaged
 
 CHUNK_BYTES = 1 << 20
+ARRIVING_S = 60
+"""Between the naming of a blob and the staging of its entry lies no more than this."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -55,15 +59,22 @@ class Incoming:
         """MD5 of what was written so far, in hex."""
         return self._md5.hexdigest()
 
-    def keep(self, target: Path) -> Written:
-        """Make it durable under `target`. Raises: DiskFull, WritesStopped."""
+    def sync(self) -> Written:
+        """Make the bytes durable, though not yet their name. Raises: DiskFull, WritesStopped."""
         with _full_disk_named(), self._file:
             self._file.flush()
             self._sync(self._file.fileno())
+        return Written(self.digest, self.md5, self.size)
+
+    def move(self, target: Path) -> None:
+        """Give the synced bytes their name; `sync_folder` makes it durable."""
         with _full_disk_named():
             self.path.replace(target)
-            sync_folder(target.parent, self._sync)
-        return Written(self.digest, self.md5, self.size)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make the name durable. Raises: DiskFull, WritesStopped."""
+        with _full_disk_named():
+            sync_folder(folder, self._sync)
 
     def discard(self) -> None:
         """Forget it."""
@@ -100,12 +111,50 @@ def sync_folder(folder: Path, sync: Callable[[int], None] = os.fsync) -> None:
         os.close(handle)
 
 
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    computed = sha256()
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            computed.update(chunk)
+    return computed.hexdigest()
+
+
+def blob_problem(path: Path, digest: str, size: int, *, read: bool = True) -> str:
+    """What is wrong with a blob; empty if nothing is."""
+    try:
+        found = path.stat().st_size
+        if found != size:
+            return f"has {found} bytes, {size} were written"
+        is_other = read and digest_of(path) != digest
+        return "its bytes are not those that were written" if is_other else ""
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def blob_path(root: Path, digest: str) -> Path:
+    """Where a lake, or a backup of one, keeps a blob."""
+    return root / "blobs" / digest[:2] / digest[2:]
+
+
+def lake_blob_problem(root: Path, digest: str, size: int, *, read: bool = True) -> str:
+    """The same for a blob of the lake, or backup, under `root`; one erased on purpose is fine."""
+    path = blob_path(root, digest)
+    problem = blob_problem(path, digest, size, read=read)
+    return "" if problem and is_erased(root, digest) and not path.exists() else problem
+
+
 class Blobs:
     """The folder of blobs, fanned out over 256 subfolders made when it is opened."""
 
     def __init__(self, root: Path, health: Health) -> None:
         self._root, self._health = root / "blobs", health
         self._lake = root
+        self._placing = threading.Lock()
+        self._condemned: set[bytes] = set()
+        self._arrived: dict[bytes, float] = {}
         self._incoming, self.parts = root / "incoming", root / "parts"
         for name in ("blobs", "incoming", "parts"):
             (root / name).mkdir(exist_ok=True)
@@ -123,7 +172,53 @@ class Blobs:
 
     def keep(self, incoming: Incoming, part: str = "") -> Written:
         """Make a received blob durable, under its digest or as a named part of an upload."""
-        return incoming.keep(self.parts / part if part else self.path(incoming.digest))
+        written = incoming.sync()
+        target = self.parts / part if part else self.path(written.digest)
+        with self._placing:
+            if not part:
+                self._note(bytes.fromhex(written.digest))
+            incoming.move(target)
+        incoming.sync_folder(target.parent)
+        return written
+
+    def stored(self) -> Iterator[tuple[bytes, os.stat_result]]:
+        """Every blob that is there, with what the file system knows of it."""
+        for folder in sorted(self._root.iterdir()):
+            for file in os.scandir(folder):
+                yield bytes.fromhex(folder.name + file.name), file.stat()
+
+    def condemn(self, digests: Iterable[bytes]) -> None:
+        """Prepare to remove these; one that arrives again from now on is pardoned."""
+        with self._placing:
+            self._condemned = set(digests)
+
+    def pardon(self, digests: Iterable[bytes]) -> None:
+        """Do not remove these after all."""
+        with self._placing:
+            self._condemned.difference_update(digests)
+
+    def arriving(self) -> set[bytes]:
+        """Those that were kept a moment ago: their entries may not be staged yet."""
+        with self._placing:
+            since = time.monotonic() - ARRIVING_S
+            return {digest for digest, at in self._arrived.items() if at >= since}
+
+    def remove(self, digest: bytes) -> bool:
+        """Delete a condemned blob unless it was pardoned; whether it is gone."""
+        with self._placing:
+            if digest not in self._condemned:
+                return False
+            self._condemned.discard(digest)
+            self.path(digest.hex()).unlink(missing_ok=True)
+            return True
+
+    def _note(self, digest: bytes) -> None:
+        now = time.monotonic()
+        self._condemned.discard(digest)
+        self._arrived.pop(digest, None)
+        self._arrived[digest] = now
+        while now - next(iter(self._arrived.values())) > ARRIVING_S:
+            del self._arrived[next(iter(self._arrived))]
 
     def path(self, digest: str) -> Path:
         """Where a blob is."""

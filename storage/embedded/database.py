@@ -250,12 +250,11 @@ def connect(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connect
     return connection
 
 
-def check_version(path: Path, connection: apsw.Connection) -> int:
-    """The schema version, 0 for an empty file. Raises: Damaged if this code cannot read it."""
+def check_version(path: Path, connection: apsw.Connection) -> None:
+    """Raises: Damaged if this code cannot read a graph of its schema version."""
     version = int(connection.pragma("user_version"))
     if not 0 <= version <= SCHEMA_VERSION:
         raise damaged_graph(path, f"schema version {version}")
-    return version
 
 
 def damaged_graph(path: Path, cause: str) -> StorageError:

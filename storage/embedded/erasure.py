@@ -28,7 +28,7 @@ def erase(address: str) -> bool:
         return True
     if not blob.is_file() or blob.is_symlink() or _digest(blob) != digest:
         return False
-    _mark(root / _MARKS, digest)
+    mark_erased(root, digest)
     blob.unlink(missing_ok=True)
     _sync(blob.parent)
     return True
@@ -39,8 +39,9 @@ def is_erased(root: Path, digest: str) -> bool:
     return (root / _MARKS / digest).exists()
 
 
-def _mark(folder: Path, digest: str) -> None:
+def mark_erased(root: Path, digest: str) -> None:
     """First the mark, then the bytes: a crash in between leaves what can be erased again."""
+    folder = root / _MARKS
     folder.mkdir(exist_ok=True)
     (folder / digest).touch()
     _sync(folder)

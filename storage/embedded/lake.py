@@ -1,6 +1,5 @@
 """The lake: one folder with the graph, the blobs and the parts of unfinished uploads."""
 
-import fcntl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -14,8 +13,9 @@ import apsw
 
 from storage.embedded.blobs import Blobs, sync_folder
 from storage.embedded.database import Database, Health, check_sqlite, row_of
+from storage.embedded.folders import hold
 from storage.embedded.tree import Cache, Caches, Nodes
-from storage.errors import Damaged, Unavailable
+from storage.errors import Damaged
 
 GRAPH = "graph.sqlite"
 SUSPECT = "suspect"
@@ -47,7 +47,7 @@ class Lake:
         check_sqlite()
         make_durable_folder(root)
         self.root = root
-        self._lock = _hold(root)
+        self._lock = hold(root)
         self.health = Health(root / SUSPECT)
         try:
             self.blobs = Blobs(root, self.health)
@@ -146,30 +146,3 @@ def load_node(rows: apsw.Connection, node: str) -> bytes:
     if found is None:
         raise Damaged(f"node {node} is missing from the graph")
     return bytes(found[0])
-
-
-class _Held:
-    """An exclusive lock on the folder; the kernel drops it when the process ends."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w")
-
-    def take(self) -> bool:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _hold(root: Path) -> _Held:
-    held = _Held(root / "lock")
-    if not held.take():
-        held.close()
-        raise Unavailable(
-            f"another process is serving {root}", remedy="Stop it, or choose another --root."
-        )
-    return held

@@ -1,0 +1,65 @@
+"""Locks on a lake's folder between processes: who serves it, and who needs its bytes to stay."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from storage.errors import Unavailable
+
+SERVING = "lock"
+COLLECTING = "collection.lock"
+
+
+def hold(root: Path) -> TextIO:
+    """The exclusive right to serve the lake, until it is closed or the process ends.
+
+    Raises: Unavailable if another process has it.
+    """
+    file = (root / SERVING).open("w")
+    if not _locked(file, fcntl.LOCK_EX):
+        file.close()
+        raise Unavailable(
+            f"another process is serving {root}", remedy="Stop it, or choose another --root."
+        )
+    return file
+
+
+def is_served(root: Path) -> bool:
+    """Whether a process serves this lake now."""
+    if not (root / SERVING).exists():
+        return False
+    with (root / SERVING).open("w") as file:
+        return not _locked(file, fcntl.LOCK_EX)
+
+
+@contextmanager
+def bytes_stay(root: Path) -> Iterator[None]:
+    """Keep collections out while a check or a backup reads. Raises: Unavailable."""
+    with _collection_lock(root, fcntl.LOCK_SH, "a garbage collection is under way in {}"):
+        yield
+
+
+@contextmanager
+def bytes_go(root: Path) -> Iterator[None]:
+    """Keep checks, backups and other collections out. Raises: Unavailable."""
+    problem = "a check, a backup or another collection is under way in {}"
+    with _collection_lock(root, fcntl.LOCK_EX, problem):
+        yield
+
+
+@contextmanager
+def _collection_lock(root: Path, kind: int, problem: str) -> Iterator[None]:
+    with (root / COLLECTING).open("w") as file:
+        if not _locked(file, kind):
+            raise Unavailable(problem.format(root), remedy="Try again when it is done.")
+        yield
+
+
+def _locked(file: TextIO, kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

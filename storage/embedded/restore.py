@@ -1,0 +1,46 @@
+"""A lake from a backup."""
+
+from contextlib import closing
+from pathlib import Path
+
+from storage.embedded.backups import KEYS, Backup, note_backup, read_backup
+from storage.embedded.blobs import sync_folder
+from storage.embedded.check import Tell, snapshot
+from storage.embedded.copies import copy_database, full_disk_named, place_all, wanted
+from storage.embedded.folders import bytes_stay, hold
+from storage.embedded.lake import GRAPH, make_durable_folder
+from storage.errors import Refused
+
+
+def restore(folder: Path, root: Path, *, tell: Tell = lambda _: None) -> Backup:
+    """Fill an empty lake, which nobody serves, from a backup; every byte is read on the way.
+
+    The graph comes last, so an interrupted restore leaves an empty lake and may be repeated.
+    Raises: NotFound, Refused if the lake is not empty, Damaged naming what the backup lost.
+    """
+    made = read_backup(folder)
+    make_durable_folder(root)
+    with full_disk_named(), closing(hold(root)), bytes_stay(folder):
+        _require_empty(root)
+        commits, sizes = wanted(folder / GRAPH)
+        tell(f"{commits} commits name {len(sizes)} objects")
+        place_all(folder, root, sizes, copy=True, tell=tell)
+        for name in (GRAPH, f"{GRAPH}-wal", f"{GRAPH}-shm"):
+            (root / name).unlink(missing_ok=True)
+        sync_folder(root)
+        copy_database(folder / KEYS, root / KEYS)
+        copy_database(folder / GRAPH, root / GRAPH)
+    note_backup(root, made)
+    return made
+
+
+def _require_empty(root: Path) -> None:
+    if not (root / GRAPH).exists():
+        return
+    with snapshot(root) as rows:
+        (count,) = next(rows.execute("SELECT count(*) FROM repository"))
+    if count:
+        raise Refused(
+            f"the lake in {root} is not empty: it has {count} repositories",
+            remedy=f"Move {root} away first; a restore never writes over data.",
+        )

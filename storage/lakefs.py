@@ -52,11 +52,15 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One object as listed; `checksum` is the ETag, `size` in bytes."""
+    """One object as listed; `checksum` is the ETag, `size` in bytes.
+
+    `address` is where the bytes lie below lakeFS: objects that share it share them.
+    """
 
     path: str
     size: int
     checksum: str
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +295,23 @@ class LakeFS:
             return False
         return True
 
+    def address(self, repository: str, ref: str, path: str) -> str:
+        """Where the object's bytes lie below lakeFS, whether or not they still do."""
+        with self._errors(f"object {repository}/{ref}/{path}"):
+            found = self._api.objects.stat_object(repository, ref, path, _request_timeout=TIMEOUT_S)
+        return str(found.physical_address)
+
+    def readable(self, repository: str, ref: str, path: str) -> bool:
+        """Whether the object's bytes are there; false for none, and for bytes that are gone."""
+        try:
+            with self._errors(f"object {repository}/{ref}/{path}"):
+                self._api.objects.get_object(
+                    repository, ref, path, range="bytes=0-0", _request_timeout=TIMEOUT_S
+                )
+        except NotFound:
+            return False
+        return True
+
     def objects(self, repository: str, ref: str, *, prefix: str = "") -> list[Entry]:
         """Every object below the prefix, in byte order of the path."""
         found = self._pages(
@@ -300,7 +321,10 @@ class LakeFS:
             ref,
             prefix=prefix,
         )
-        return [Entry(o.path, int(o.get("size_bytes", 0)), o.checksum) for o in found]
+        return [
+            Entry(o.path, int(o.get("size_bytes", 0)), o.checksum, o.physical_address)
+            for o in found
+        ]
 
     def folders(self, repository: str, ref: str, *, prefix: str) -> list[str]:
         """Names one level below `prefix` (which ends in a slash) that have objects in them."""
@@ -363,6 +387,8 @@ def _translated(error: ApiException, what: str, access: Access) -> StorageError:
     kinds: dict[int, type[StorageError]] = {
         403: Forbidden,
         404: NotFound,
+        # The commit has the object, and its bytes were purged.
+        410: NotFound,
         409: Conflict,
         412: Conflict,
         423: Conflict,

@@ -46,7 +46,8 @@ class Dataset:
     """A Delta table: its contract, its event time, and how bad a batch may be.
 
     `max_quarantined` is the share of a batch's rows that may be quarantined before the
-    whole batch is refused; `max_batch_rows` bounds what one batch may hold.
+    whole batch is refused; `max_batch_rows` bounds what one batch may hold. Rows whose event
+    time is older than `retention` are forgotten by `headrace data expire`; None keeps them.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Dataset:
     event_time: str | None = None
     max_quarantined: float = 0.05
     max_batch_rows: int = 5_000_000
+    retention: timedelta | None = None
 
     @property
     def key(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -190,7 +191,9 @@ def _in_text(text: str, where: str) -> Load:
     forbid_core_dumps()
     if len(text) > _MAX_KEY_BYTES:
         raise BadKey(f"{where} is too long to be keys")
-    keys = [_parsed(where, block.encode("ascii"), None) for block in _BLOCK.findall(text)]
+    keys = [
+        _parsed(where, block.encode("utf-8", "replace"), None) for block in _BLOCK.findall(text)
+    ]
 
     def load(algorithm: str, kind: type[Any]) -> Any:
         found = [key for key in keys if isinstance(key, kind)]
@@ -227,6 +230,6 @@ def _parsed(where: str, pem: bytes, password: bytes | None) -> object:
     except TypeError:
         remedy = "give the passphrase" if password is None else "give no passphrase"
         raise BadKey(f"{where} cannot be unlocked", remedy=remedy) from None
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         # The library's message may quote what it read.
         raise BadKey(f"{where} is malformed, or the passphrase is wrong") from None

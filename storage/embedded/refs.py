@@ -149,7 +149,7 @@ def _base(connection: apsw.Connection, repository: str, name: str) -> Resolved:
 
 def _modifier(text: str) -> tuple[str, int]:
     mark, amount = text[0], text[1:]
-    if amount and (mark in "@$" or not re.fullmatch(r"[+-]?[0-9]+", amount)):
+    if amount and (mark in "@$" or not re.fullmatch(r"[+-]?[0-9]{1,18}", amount)):
         problem = "" if mark in "@$" else f"could not parse modifier {text}: "
         raise Refused(f"{problem}ref: {INVALID}")
     return mark, int(amount or "1")

@@ -57,7 +57,8 @@ class _Reader:
         self.records: list[dict[str, str]] = []
         self.others: dict[str, str] = {}
         self.saw_root = False
-        self.parser: Any = expat.ParserCreate()
+        # Whatever encoding the document claims: no codec is looked up by a name from outside.
+        self.parser: Any = expat.ParserCreate("UTF-8")
         self.parser.StartElementHandler = self._start
         self.parser.EndElementHandler = self._end
         self.parser.CharacterDataHandler = self._text.append

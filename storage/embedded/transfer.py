@@ -12,6 +12,11 @@ from storage.embedded.lake import Lake
 from storage.embedded.ranges import Entry
 from storage.errors import Refused
 
+MAX_BODY_BYTES = 5 << 30
+
+# More than any size has; int() refuses thousands of them in a way of its own.
+MAX_DIGITS = 19
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -34,12 +39,14 @@ async def store(
 ) -> Written:
     """Make a body durable, as a blob or as the file of a part.
 
-    `check` may still refuse it when all of it is there.
+    `check` may still refuse it when all of it is there. Raises: TooLarge.
     """
     incoming: Incoming | None = None
-    waiting = bytearray()
+    waiting, received = bytearray(), 0
     try:
         async for chunk in chunks:
+            received += len(chunk)
+            check_size(received)
             waiting += chunk
             if len(waiting) >= CHUNK_BYTES:
                 incoming = await to_thread.run_sync(_append, lake, incoming, waiting)
@@ -49,6 +56,12 @@ async def store(
         if incoming is not None:
             incoming.discard()
         raise
+
+
+def check_size(size: int) -> None:
+    """Raises: TooLarge for a body that S3 would have uploaded in parts."""
+    if size > MAX_BODY_BYTES:
+        raise TooLarge(f"request body is larger than {MAX_BODY_BYTES} bytes: upload it in parts")
 
 
 async def limited(chunks: AsyncIterator[bytes], limit: int) -> bytes:
@@ -118,7 +131,9 @@ def _finish(
 
 def _are_numbers(first: str, last: str) -> bool:
     given = [text for text in (first, last) if text]
-    return bool(given) and all(text.isascii() and text.isdigit() for text in given)
+    return bool(given) and all(
+        text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS for text in given
+    )
 
 
 def _suffix(length: int, size: int) -> Span:

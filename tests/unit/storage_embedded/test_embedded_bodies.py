@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from storage.embedded.chunked import UNSIGNED_TRAILER, ChunkedBody
 from storage.embedded.errors import BadRange
 from storage.embedded.forms import content_part
+from storage.embedded.keys import admin
 from storage.embedded.s3_errors import S3Refused
 from storage.embedded.s3_xml import read_records
 from storage.embedded.sigv4 import Signature
 from storage.embedded.transfer import Span, span_of
 from storage.errors import Refused
 
-NOBODY = Signature("", b"", "", "")
+NOBODY = Signature("", b"", "", "", admin("", ""))
 
 
 async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
@@ -136,3 +137,17 @@ def test_an_empty_object_has_no_ranges():
     for asked in ("bytes=0-", "bytes=-1", "bytes=0-0"):
         with pytest.raises(BadRange):
             span_of(asked, 0)
+
+
+def test_xml_may_claim_any_encoding_and_is_read_as_utf8():
+    """Found by fuzzing: an unknown name raised a LookupError, a multi-byte one a ValueError."""
+    for claimed in ("TTF-8", "utf-16", "shift_jis", "idna"):
+        body = f'<?xml version="1.0" encoding="{claimed}"?><Delete><Quiet>\u00e9</Quiet></Delete>'
+        assert read_records(body.encode(), "Delete", "Object") == ([], {"Quiet": "\u00e9"})
+
+
+@pytest.mark.parametrize("header", ["bytes=%s-", "bytes=0-%s", "bytes=-%s"])
+def test_a_range_of_thousands_of_digits_is_malformed(header):
+    """Found by fuzzing: int() raised a ValueError of its own."""
+    with pytest.raises(Refused, match="invalid range"):
+        span_of(header % ("9" * 5000), 100)

@@ -39,8 +39,12 @@ def verify_candidate(
 
     Raises: Untrusted at the first that does not hold.
     """
-    expected = _FILES | ({GATES} if judged else set())
-    if odd := sorted(names_in(folder) ^ expected):
+    found, expected = names_in(folder), _FILES | ({GATES} if judged else set())
+    if expected - found == {GATES}:
+        raise Untrusted(
+            "the candidate has no gate evidence", remedy="run the gate deployment for it first"
+        )
+    if odd := sorted(found ^ expected):
         raise Untrusted(f"the folder's files are not those of a candidate: {odd[0][:80]!r}")
     signed = read_signed(folder / PROVENANCE, policy, "trainer")
     build, sealed = parse_provenance(signed.payload)

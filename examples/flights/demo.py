@@ -26,12 +26,14 @@ from flows.errors import Misconfigured
 from flows.ingest.land import waiting
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
+from flows.serve.register import registration
 from flows.serve.rollback import roll_back_environment
 from flows.stage import Stage
 from flows.tables import PREDICTIONS
-from storage import records
+from storage import candidates, records
 from storage.errors import Conflict
 from storage.landing import deliver, take_stock
+from storage.records import Record
 
 FIRST_LIVE_MONTH = 4
 BROKEN_MONTH = 8
@@ -70,7 +72,11 @@ class Demo:
         start, _ = month_bounds(FIRST_LIVE_MONTH)
         run = self._run("train/train", {"request": "first", "cutoff": start.isoformat()})
         self.tell("train", run.message)
-        self._await_release("first")
+        verdict, release = self._await_verdict("request", "first")
+        if not release:
+            outcome = verdict.details["outcome"]
+            raise Misconfigured(f"The first model failed its gates: {outcome}")
+        self._await_serving(release)
 
     def live_month(self, month: int) -> None:
         """A month's flights are asked for; the next month arrives; monitoring decides."""
@@ -195,12 +201,13 @@ class Demo:
         return found[record.details["decision"]]
 
     def _follow(self, decision: Decision) -> None:
-        """The event's automation starts train; its release takes over by itself."""
-        record = self._await_training("decision", decision.id)
+        """The event's automation starts train, then gate, then serve; the release takes over."""
+        record = self._await_record("train", self._training("decision", decision.id))
         run = _flow_run(record.orchestrator["prefect_flow_run_id"])
         self.tell("train", f"{record.details['outcome']} (created by {run.by})")
-        if record.details["release"]:
-            self._await_serving(record.details["release"])
+        _, release = self._await_verdict("decision", decision.id)
+        if release:
+            self._await_serving(release)
             self._back_and_forward_once()
 
     def _back_and_forward_once(self) -> None:
@@ -208,21 +215,33 @@ class Demo:
             self._shown_rollback = True
             self.back_and_forward()
 
-    def _await_release(self, request: str) -> None:
-        record = self._await_training("request", request)
-        if not record.details["release"]:
-            raise Misconfigured(f"The first model failed its gates: {record.details['outcome']}")
-        self._await_serving(record.details["release"])
+    def _training(self, kind: str, what: str) -> str:
+        """The run id of a training, which names its candidate too."""
+        return records.run_id("train", self.stage.pipeline.name, kind, what)
 
-    def _await_training(self, kind: str, what: str) -> records.Record:
-        run_id = records.run_id("train", self.stage.pipeline.name, kind, what)
+    def _await_verdict(self, kind: str, what: str) -> tuple[Record, str]:
+        """What the gates found, and the release that came of it; empty if the champion stays."""
+        candidate, name = self._training(kind, what), self.stage.pipeline.name
+        verdict = self._await_record("gate", candidates.gate_run(candidate))
+        if not verdict.details["passed"]:
+            self.tell("gate", str(verdict.details["outcome"]))
+            return verdict, ""
+        gates, rival = len(verdict.details["gates"]), verdict.details["against"]
+        self.tell("gate", f"{gates} of {gates} passed on {_rows(verdict)}, against {rival}")
+        registered = _until(
+            lambda: registration(self.stage.lake, name, candidate),
+            f"the release of candidate {candidate[:12]}",
+        )
+        return verdict, str(registered.details["release"])
+
+    def _await_record(self, stage: str, run_id: str) -> Record:
         repository = self.stage.pipeline.repository
 
-        def look() -> records.Record | None:
+        def look() -> Record | None:
             head = self.stage.lake.pin(repository).commit
-            return records.find(self.stage.lake, repository, head, stage="train", run=run_id)
+            return records.find(self.stage.lake, repository, head, stage=stage, run=run_id)
 
-        return _until(look, f"the training for {kind} {what[:12]}")
+        return _until(look, f"the record of {stage} {run_id[:12]}")
 
     def _await_serving(self, release: str) -> None:
         """Wait for an index that names the release and, if it is the newest, for its answers."""
@@ -283,6 +302,10 @@ def _until(look: Callable[[], T | None], what: str) -> T:
         f"Waited {PATIENCE_S:.0f} s for {what}.",
         remedy="Look at the runs in the Prefect UI, or into .headrace/logs/.",
     )
+
+
+def _rows(verdict: Record) -> str:
+    return f"{verdict.counts['holdout']:,} held-out flights"
 
 
 def _parquet(frame: pl.DataFrame) -> bytes:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 STEPS = {
     "deliver": "a feed hands over sealed batches on the landing branch",
     "ingest": "contracts checked, bad rows quarantined, one merge a batch",
-    "train": "pinned data -> features -> gates -> signed, sealed, registered",
-    "serve": "a signed index names the release; the service verifies before it loads",
+    "train": "pinned data -> features -> model -> sealed; the trainer signs what it came from",
+    "gate": "opened by another role, measured again on the pinned data, its evidence signed",
+    "serve": "released by a third; a signed index names it; the service verifies, then loads",
     "monitor": "what was served, beside the truth and a fresh challenger -> a decision",
     "rollback": "model and data go back together, as new history",
 }

@@ -7,7 +7,7 @@ from flows.monitor import ledger
 from flows.monitor.decide import Decision
 from flows.stage import Stage
 from flows.tables import PREDICTIONS
-from storage import records
+from storage import records, registry
 from storage.lake import Pin
 from storage.records import Record
 
@@ -35,13 +35,14 @@ def year(stage: Stage) -> list[Month]:
     ingested = records.at(stage.lake, data, stage="ingest")
     monitored = {r.run_id: r for r in records.at(stage.lake, data, stage="monitor")}
     trained = {r.details["decision"]: r for r in records.at(stage.lake, data, stage="train")}
+    released = _released(stage)
     decisions = {e.decision.id: e.decision for e in ledger.entries(stage.lake, data)}
     found = []
     for month in MONTHS:
         arrived = [r for r in ingested if _is_feed_of(r, month)]
         judged = monitored.get(records.run_id("monitor", stage.pipeline.name, request(month)))
         decision = decisions.get(str(judged.details["decision"])) if judged else None
-        found.append(_month(month, arrived, judged, decision, trained))
+        found.append(_month(month, arrived, judged, decision, trained, released))
     return [month for month in found if month.delivered]
 
 
@@ -60,6 +61,13 @@ def rows_of(stage: Stage, pin: Pin) -> dict[str, int]:
     }
 
 
+def _released(stage: Stage) -> dict[str, str]:
+    """Training to the release that came of it."""
+    pin = registry.head(stage.lake, stage.pipeline.name)
+    found = records.at(stage.lake, pin, stage=registry.STAGE)
+    return {str(r.details["candidate"]): str(r.details["release"]) for r in found}
+
+
 def _is_feed_of(record: Record, month: int) -> bool:
     named = str(record.details["batch"]).startswith(request(month))
     return named and record.details["dataset"] != PREDICTIONS
@@ -71,6 +79,7 @@ def _month(
     judged: Record | None,
     decision: Decision | None,
     trained: dict[str, Record],
+    released: dict[str, str],
 ) -> Month:
     answer = trained.get(decision.id) if decision else None
     return Month(
@@ -81,5 +90,5 @@ def _month(
         decision=decision,
         champion=judged.metrics.get("champion:log_loss") if judged else None,
         challenger=judged.metrics.get("challenger:log_loss") if judged else None,
-        triggered=str(answer.details["release"] or "champion stays") if answer else "",
+        triggered=released.get(answer.run_id, "champion stays") if answer else "",
     )

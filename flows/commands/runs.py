@@ -7,6 +7,9 @@ import typer
 from flows.commandline import AsJson, AtRef, Limit, PipelineName
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flows.lakes import Opened
     from storage.records import Record
 
 app = typer.Typer(name="runs", help="Every run that merged: input, rows, metrics, release.")
@@ -37,7 +40,8 @@ def runs(
         show_json(found)
         return
     head = ("stage", "run", "started (UTC)", "took s", "rows", "metrics", "release", "by", "state")
-    show_table(head, [_row(record) for record in found], right="took s")
+    released = _released(opened)
+    show_table(head, [_row(record, released) for record in found], right="took s")
 
 
 @app.command()
@@ -64,7 +68,15 @@ def show(
             say(line)
 
 
-def _row(record: "Record") -> tuple[object, ...]:
+def _released(opened: "Opened") -> dict[str, str]:
+    """Candidate to the release that came of it."""
+    from storage import records, registry
+
+    found = records.at(opened.lake, opened.releases(), stage=registry.STAGE)
+    return {str(r.details.get("candidate")): str(r.details["release"]) for r in found}
+
+
+def _row(record: "Record", released: "Mapping[str, str]") -> tuple[object, ...]:
     from datetime import datetime
 
     from flows.data.history import started_by
@@ -77,10 +89,14 @@ def _row(record: "Record") -> tuple[object, ...]:
         f"{record.duration_s:.1f}",
         " ".join(f"{name}={count:,}" for name, count in record.counts.items()),
         " ".join(f"{name}={value:.4g}" for name, value in metrics),
-        record.details.get("release"),
+        record.details.get("release") or released.get(str(record.details.get("candidate"))),
         started_by(record),
-        "undone" if record.superseded else "",
+        "undone" if record.superseded else _verdict(record),
     )
+
+
+def _verdict(record: "Record") -> str:
+    return {True: "passed", False: "not passed"}.get(record.details.get("passed", ""), "")
 
 
 def _lines(name: str, value: object) -> list[str]:

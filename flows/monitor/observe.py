@@ -103,6 +103,8 @@ def _challenged(
     start: datetime,
     window: timedelta,
 ) -> pl.DataFrame:
+    if scored.is_empty():
+        return scored
     try:
         known = training_frame(pipeline, frames, cutoff=start, start=start - window)
     except EmptyWindow:

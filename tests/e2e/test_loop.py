@@ -35,12 +35,15 @@ from flows.monitor.decide import Decision, decision_id
 from flows.monitor.evidence import MonitorEvidence, Window
 from flows.monitor.flow import DETECTED
 from flows.reconcile import flow as reconcile
+from flows.serve.register import registration
 from flows.settings import Settings
 from flows.stage import Stage, open_stage
 from flows.tables import PREDICTIONS
+from flows.trust import Trusted
 from flows.up import down, up
 from flows.up.surroundings import overlay
-from storage import records
+from security.index import TIMESTAMP_TYPE
+from storage import candidates, records
 from storage.branches import merge_branch
 from storage.lake import Pin
 from storage.landing import deliver
@@ -121,6 +124,16 @@ class Machine:
     def first_training(self) -> Record:
         """The one that `trained` started, the oldest of all."""
         return self.trainings()[-1]
+
+    def verdict(self, candidate: str, ref: str = "main") -> Record | None:
+        """What the gates found of a candidate, as the data's own runs have it."""
+        head, run = self.stage.lake.pin(self.repository, ref), candidates.gate_run(candidate)
+        return records.find(self.stage.lake, head.repository, head.commit, stage="gate", run=run)
+
+    def release(self, candidate: str) -> str | None:
+        """The release that came of a candidate."""
+        found = registration(self.stage.lake, self.stage.pipeline.name, candidate)
+        return str(found.details["release"]) if found else None
 
     def decide_to_retrain(self, evidence_rows: int) -> str:
         """Put a drift decision into the ledger, as monitor would; its id. No event is sent."""
@@ -264,8 +277,10 @@ def trained(arrived: Machine) -> Machine:
     arrived.run("train/train", request="first", cutoff=CUTOFF.isoformat())
     serving = Service(arrived.settings.service_url)
     (record,) = arrived.trainings()
-    assert record.details["release"] == "flights/1", record.details["outcome"]
+    verdict = until(lambda: arrived.verdict(record.run_id), "the verdict on the first candidate")
+    assert verdict.details["passed"], verdict.details["outcome"]
     until(lambda: serving.release() == "flights/1" or None, "flights/1 to serve")
+    assert arrived.release(record.run_id) == "flights/1"
     return arrived
 
 
@@ -281,11 +296,47 @@ def test_both_months_landed_through_the_worker(arrived: Machine) -> None:
     assert rows == wanted
 
 
-def test_a_release_is_promoted_by_the_automation_that_heard_of_it(trained: Machine) -> None:
-    (run,) = trained.runs_of("serve", release="flights/1")
-    assert run["created_by"]["type"] == "AUTOMATION"
-    assert "promote-what-was-registered" in run["created_by"]["display_value"]
-    assert run["parameters"]["reason"] == "request first"
+def test_each_role_is_started_by_the_automation_that_heard_of_the_one_before(
+    trained: Machine,
+) -> None:
+    candidate = trained.first_training().run_id
+    chain = {
+        "gate": ("judge-what-was-trained", {"candidate": candidate}),
+        "serve": ("release-what-passed", {"candidate": candidate}),
+        "timestamp": ("timestamp-what-was-published", {"environment": "production"}),
+    }
+    for deployment, (automation, parameters) in chain.items():
+        runs = until(lambda d=deployment, p=parameters: trained.runs_of(d, **p), deployment)
+        assert runs[0]["created_by"]["type"] == "AUTOMATION"
+        assert automation in runs[0]["created_by"]["display_value"]
+
+
+def test_every_deployment_is_given_its_own_role_and_no_other(trained: Machine) -> None:
+    roles = {
+        one["name"]: one["job_variables"]["env"]["HEADRACE_ROLES"]
+        for one in trained.ask("deployments")
+    }
+    assert roles == {
+        "ingest": "none",
+        "train": "trainer",
+        "gate": "gatekeeper",
+        "serve": "releaser",
+        "timestamp": "timestamp",
+        "monitor": "serving",
+        "reconcile": "none",
+    }
+
+
+def test_a_new_index_gets_its_timestamp_from_the_deployment_that_may(trained: Machine) -> None:
+    pin = trained.stage.lake.pin(trained.stage.pipeline.releases)
+    trusted = Trusted.load(trained.settings.keys)
+
+    def stamped() -> bytes | None:
+        head = trained.stage.lake.pin(pin.repository)
+        return trusted.timestamp(trained.stage.lake, head, "production", 1)
+
+    stamp = until(stamped, "the first index's timestamp")
+    trusted.policy.verify(stamp, role="timestamp", payload_type=TIMESTAMP_TYPE)
 
 
 def test_a_second_start_for_the_same_request_says_already_merged(trained: Machine) -> None:
@@ -340,6 +391,7 @@ def test_a_drift_event_starts_training_by_its_automation_and_five_of_them_train_
     messages = [r["state"]["message"] for r in runs]
     assert sum(m.startswith("already merged as ") for m in messages) == 4
     (record,) = trained.trainings(decision=decision)
+    until(lambda: trained.verdict(record.run_id), "its one verdict")
     assert record.orchestrator["prefect_flow_run_id"] in {r["id"] for r in runs}
     assert record.details["cutoff"] <= END.isoformat()
 
@@ -361,10 +413,57 @@ def test_a_decision_whose_event_was_lost_is_trained_once_by_reconciling(
     keys = {str(run["idempotency_key"]) for run in runs}
     # One key an hour: only a test that meets the turn of the hour sees two.
     assert len(keys) == len(runs) <= 2
-    assert all(key.startswith(decision) for key in keys)
+    assert all(key.startswith(f"train:{decision}:") for key in keys)
     assert len(trained.trainings(decision=decision)) == 1
     assert "0 retrainings" in reconciled()
     assert len(trained.runs_of("train", decision=decision)) == len(runs)
+
+
+def test_a_training_that_died_after_it_put_its_candidate_forward_is_carried_on(
+    trained: Machine,
+) -> None:
+    """The candidate of a run that never merged its record; nothing is fitted a second time."""
+    stage, first = trained.stage, trained.first_training()
+    run_id = records.run_id("train", stage.pipeline.name, "request", "died")
+    releases = stage.lake.pin(stage.pipeline.releases)
+    said = candidates.candidate_record(stage.lake, releases, first.run_id)
+    assert said is not None
+    stands = candidates.put(
+        stage.lake,
+        stage.pipeline.name,
+        run_id,
+        ROOT / "docs" / "images",
+        details=said.details,
+        inputs={"data": Pin.parse(said.inputs["data"])},
+    )
+    run = trained.run("train/train", request="died", cutoff=CUTOFF.isoformat())
+    assert run.state is not None
+    assert run.state.message == f"candidate {run_id[:12]}"
+    tasks = trained.ask("task_runs", flow_runs={"id": {"any_": [str(run.id)]}})
+    assert tasks == []
+    (record,) = (r for r in trained.trainings() if r.run_id == run_id)
+    assert record.metrics == stands.record.details["training"]["metrics"]
+    # What was put there was no candidate at all: the gate says so once, and the champion stays.
+    verdict = until(lambda: trained.verdict(run_id), "the verdict on what is no candidate")
+    assert not verdict.details["passed"]
+    assert "the folder's files are not those of a candidate" in verdict.details["outcome"]
+    assert trained.release(run_id) is None
+    again = run_deployment(
+        "gate/gate", parameters={"candidate": run_id}, timeout=PATIENCE_S, poll_interval=0.3
+    )
+    assert again.state.is_failed()
+    assert again.state.message == verdict.details["outcome"]
+
+
+def test_a_window_in_which_the_release_served_nothing_is_monitored_once(trained: Machine) -> None:
+    window = {"start": CUTOFF.isoformat(), "end": END.isoformat(), "request": "twice"}
+    first = trained.run("monitor/monitor", **window)
+    before = trained.data
+    second = trained.run("monitor/monitor", **window)
+    assert first.state is not None
+    assert second.state is not None
+    assert second.state.message == f"already merged: {first.state.message}"
+    assert trained.data == before
 
 
 def reconciled() -> str:
@@ -389,13 +488,29 @@ def test_training_on_a_users_branch_leaves_main_alone_until_it_is_merged(
     again = trained.run("train/train", **mine)
     assert again.state is not None
     assert str(again.state.message).startswith(f"already merged as {on_branch.attempt}")
+    candidate = on_branch.run_id
+    verdict = until(lambda: trained.verdict(candidate, "idea"), "the verdict, on the branch")
+    assert verdict.details["branch"] == "idea"
+    release = until(lambda: trained.release(candidate), "the release of what was tried")
 
     merge_branch(lake, repository, "idea", keys=row_keys(trained.stage.pipeline))
     now = {r.run_id: r for r in trained.trainings()}
     assert now == {**there, on_branch.run_id: on_branch}
-    # What was tried on a branch is promoted by nobody.
-    served = {run["parameters"]["release"] for run in trained.runs_of("serve")}
-    assert served <= {r.details["release"] for r in there.values()}
+    # What was tried on a branch is released, and promoted by nobody.
+    (served,) = trained.runs_of("serve", candidate=candidate)
+    done = until(
+        lambda: next(
+            (
+                r
+                for r in trained.runs_of("serve", candidate=candidate)
+                if r["state_type"] == "COMPLETED"
+            ),
+            None,
+        ),
+        "the release's run",
+    )
+    assert done["state"]["message"] == f"registered {release}; not promoted: it was trained on idea"
+    assert served["id"] == done["id"]
 
 
 def secrets_of(settings: Settings) -> list[str]:
@@ -462,8 +577,9 @@ def test_the_runs_page_shows_the_runs(trained: Machine, tmp_path: Path) -> None:
 
 
 @needs_chromium
-def test_a_training_runs_artifact_page_shows_its_gates(trained: Machine, tmp_path: Path) -> None:
-    record = trained.first_training()
+def test_a_gate_runs_artifact_page_shows_its_gates(trained: Machine, tmp_path: Path) -> None:
+    record = trained.verdict(trained.first_training().run_id)
+    assert record is not None
     run = record.orchestrator["prefect_flow_run_id"]
     artifacts = trained.ask("artifacts", artifacts={"flow_run_id": {"any_": [run]}})
     by_key = {one["key"]: one["id"] for one in artifacts}

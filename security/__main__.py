@@ -1,7 +1,9 @@
-"""`python -m security verify FOLDER --root ROOTFILE`: verify a copied release, offline.
+"""Verification offline, with nothing but the file or folder, the policy and the public root.
 
-Needs nothing but the folder, the policy and the public root. Exit codes: 0 verified, 1 refused,
-2 wrong usage.
+    python -m security verify FOLDER --root ROOT         a copied release
+    python -m security audit-proof FILE --root ROOT      that the audit log tells of a release
+
+Exit codes: 0 verified, 1 refused, 2 wrong usage.
 """
 
 import argparse
@@ -9,9 +11,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from security.audit_proof import MAX_PROOF_BYTES, verify_proof
 from security.errors import SecurityError
+from security.files import read_regular
 from security.policy import TrustPolicy, load_root
+from security.record import to_json
 from security.verify import Step, verification
 
 
@@ -19,13 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the result goes to stdout, a refusal to stderr."""
     given = _parser().parse_args(arguments)
     try:
-        verified = _verify(given)
+        verified = given.run(given)
     except SecurityError as error:
         print(f"refused: {error}", file=sys.stderr)
         if error.remedy:
             print(f"  hint: {error.remedy}", file=sys.stderr)
         return 1
-    print(json.dumps({"verified": True, **verified}) if given.json else _told(verified))
+    print(json.dumps({"verified": True, **verified}) if given.json else given.told(verified))
     return 0
 
 
@@ -44,20 +50,52 @@ def _verify(given: argparse.Namespace) -> dict[str, object]:
     return {"model": release.model, "version": release.version, "digest": release.digest}
 
 
+def _prove(given: argparse.Namespace) -> dict[str, object]:
+    data = read_regular(given.file, max_bytes=MAX_PROOF_BYTES)
+    proven = verify_proof(data, root=load_root(given.root))
+    entries = [to_json(entry) for entry in proven.entries]
+    return {
+        "subject": proven.subject,
+        "entries": entries,
+        "checkpoint": to_json(proven.checkpoint),
+    }
+
+
+def _told_proof(proven: dict[str, Any]) -> str:
+    lines = [
+        "entry {number}: {at} {kind} by {actor}, digest {digest}".format_map({"digest": "-", **e})
+        for e in proven["entries"]
+    ]
+    end = (
+        "proved: {subject} is in the log of {checkpoint[size]} entries, as of {checkpoint[created]}"
+    )
+    return "\n".join([*lines, end.format_map(proven)])
+
+
 def _told(verified: dict[str, object]) -> str:
     return "verified: {model} version {version}, release {digest}".format_map(verified)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m security", description=__doc__)
-    command = parser.add_subparsers(required=True, metavar="verify")
+    parser = argparse.ArgumentParser(
+        prog="python -m security",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command = parser.add_subparsers(required=True, metavar="verify | audit-proof")
     verify = command.add_parser("verify", help="verify a release folder")
     verify.add_argument("folder", type=Path, help="the copied release")
     verify.add_argument("--root", type=Path, required=True, help="the pinned root.json")
     verify.add_argument("--policy", type=Path, help="where the policy is, if not in the folder")
     verify.add_argument("--name", help="the model that it must be")
     verify.add_argument("--version", type=int, help="the version that it must be")
-    verify.add_argument("--json", action="store_true", help="print the result as JSON")
+    verify.set_defaults(run=_verify, told=_told)
+    prove = command.add_parser("audit-proof", help="verify what `headrace audit prove` wrote")
+    prove.add_argument("file", type=Path, help="the proof")
+    prove.add_argument("--root", type=Path, required=True, help="the pinned root.json")
+    prove.set_defaults(run=_prove, told=_told_proof)
+    for one in (verify, prove):
+        one.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

@@ -65,6 +65,8 @@ def promote(
     Raises: Untrusted if any step of verification fails, or the standing index is not known to be
     the newest, or the audit log was tampered with; Refused if another index came first.
     """
+    # Not told to the log: one that was tampered with is no place for it.
+    audit.check_grown(lake, registry.head(lake, pipeline.name), Trusted.load(keys_folder).floors)
     subject = release.path
     with audit.refusals(
         lake, pipeline.name, actor=actor, subject=subject, step="promotion", keys=keys_folder, by=by
@@ -72,7 +74,6 @@ def promote(
         publish_policy(lake, pipeline, keys_folder, actor=actor, by=by)
         trusted = Trusted.load(keys_folder)
         pin = registry.head(lake, pipeline.name)
-        audit.check_grown(lake, pin, trusted.floors)
         current = standing(lake, pin, trusted, environment)
         valid = current is not None and holds(current, lake, pin, trusted)
         needed = trusted.policy.index_threshold(environment)

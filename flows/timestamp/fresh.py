@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 
+from flows import audit
 from flows.pipeline import Pipeline
 from flows.signing import signer
 from flows.trust import Trusted
 from security.errors import Untrusted
 from security.floor import Floor
-from security.index import VerifiedIndex, sign_timestamp, verify_index
+from security.index import TIMESTAMP_TYPE, VerifiedIndex, sign_timestamp, verify_index
 from storage import records, registry
 from storage.lake import Lake, Pin
 from storage.runs import Provenance, Run, commit_once
@@ -43,10 +44,13 @@ def refresh_timestamp(
         expires=now + LIFETIME,
         signer=signer(trusted.keys, "timestamp"),
     )
-    path = f"environments/{environment}/index/{current.index.number}.timestamp.json"
+    stamp = f"environments/{environment}/index/{current.index.number}.timestamp"
+    verified = trusted.policy.verify(envelope, role="timestamp", payload_type=TIMESTAMP_TYPE)
+    told = audit.signed(verified, actor=STAGE, subject=stamp, role="timestamp")
 
     def body(run: Run) -> None:
-        run.replace(path, envelope)
+        run.replace(f"{stamp}.json", envelope)
+        audit.append(run, told)
         run.details.update(environment=environment, index=current.index.number)
 
     outcome = commit_once(

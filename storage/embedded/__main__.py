@@ -13,12 +13,20 @@ import os
 import signal
 import socket
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 
 import uvicorn
 
 from storage.embedded import first_key
+from storage.embedded.access_log import AccessLog
 from storage.embedded.app import create_app
+from storage.embedded.deadlines import (
+    MOST_HEADER_BYTES,
+    DeadlineProtocol,
+    allow_descriptors,
+    sweep,
+)
 from storage.embedded.keyring import Keyring
 from storage.embedded.keys import ADMIN, EVERYTHING
 from storage.embedded.sessions import Credentials
@@ -36,12 +44,18 @@ def main() -> int:
         listening = _listen(arguments.host, arguments.port)
         root = _writable(arguments.root)
         _check_keys(root, credentials)
-        app = create_app(root, credentials)
+        app = create_app(root, credentials, _access_log(arguments.access_log))
     except StorageError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
         return 1
+    allow_descriptors()
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", timeout_graceful_shutdown=DRAIN_S
+        app,
+        http=DeadlineProtocol,
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_S,
+        h11_max_incomplete_event_size=MOST_HEADER_BYTES,
     )
     _serve(uvicorn.Server(config), listening)
     return 0
@@ -53,8 +67,22 @@ def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     host, port = listening.getsockname()[:2]
-    print(f"lakeFS is at http://{host}:{port}", flush=True)
-    asyncio.run(server.serve(sockets=[listening]))
+    place = f"[{host}]" if ":" in host else host
+    print(f"lakeFS is at http://{place}:{port}", flush=True)
+    print(_who_reaches(host), flush=True)
+    asyncio.run(_run(server, listening))
+
+
+async def _run(server: uvicorn.Server, listening: socket.socket) -> None:
+    sweeping = asyncio.create_task(sweep(server.server_state.connections))
+    await server.serve(sockets=[listening])
+    sweeping.cancel()
+
+
+def _who_reaches(host: str) -> str:
+    if ip_address(host).is_loopback:
+        return "Only this machine reaches it; --host ADDRESS opens it to others."
+    return "Other machines reach it, over plain HTTP: put a proxy with TLS in front of it."
 
 
 def _arguments() -> argparse.Namespace:
@@ -62,6 +90,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--root", type=Path, required=True, help="folder that holds the lake")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free port")
+    parser.add_argument(
+        "--access-log", type=Path, metavar="FILE", help="one JSON line a request; - is stderr"
+    )
     return parser.parse_args()
 
 
@@ -97,6 +128,16 @@ def _make_first(ring: Keyring, root: Path) -> None:
         raise Unavailable(
             f"the lake's first key cannot be shown: {_reason(error)}",
             remedy=f"Make {root.parent} writable, or set the variables with a key of your own.",
+        ) from error
+
+
+def _access_log(path: Path | None) -> AccessLog | None:
+    try:
+        return None if path is None else AccessLog(path)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot write the access log {path}: {_reason(error)}",
+            remedy="Choose another --access-log.",
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 
 import anyio
@@ -25,6 +26,7 @@ from storage.embedded import (
     rest_uploads,
 )
 from storage.embedded.access import check_route
+from storage.embedded.access_log import AccessLog
 from storage.embedded.boot import open_sound
 from storage.embedded.calls import (
     HEAD_CHANGES_AT_ONCE,
@@ -36,6 +38,8 @@ from storage.embedded.calls import (
 )
 from storage.embedded.keyring import Keyring
 from storage.embedded.keys import Key
+from storage.embedded.metrics import Metrics
+from storage.embedded.observed import Observed
 from storage.embedded.s3_gateway import Gateway
 from storage.embedded.s3_multipart import remove_orphans
 from storage.embedded.sessions import Credentials, Keys, authenticate
@@ -56,10 +60,12 @@ _MODULES = (
 )
 
 
-def create_app(root: Path, credentials: Credentials | None) -> Starlette:
+def create_app(
+    root: Path, credentials: Credentials | None, log: AccessLog | None = None
+) -> Starlette:
     """Serve the lake under `root`; it is opened here and closed when the application shuts down.
 
-    `credentials` open everything, beside the keys of the lake's own ring.
+    `credentials` open everything, beside the keys of the lake's own ring. `log` is closed too.
 
     Raises: Unavailable, Damaged, OSError, as opening the lake does.
     """
@@ -67,21 +73,28 @@ def create_app(root: Path, credentials: Credentials | None) -> Starlette:
     remove_orphans(lake)
     keys = Keys(Keyring(root), credentials)
     service = Service(lake, keys, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE))
-    gateway = Gateway(service)
+    gateway, metrics = Gateway(service), Metrics(lake)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await to_thread.run_sync(lake.close)
         await to_thread.run_sync(keys.close)
+        if log is not None:
+            await to_thread.run_sync(log.close)
 
     return Starlette(
         routes=[
             Mount(API, routes=_rest_routes(service)),
+            Route("/metrics", _scrape(service, metrics)),
             Mount(own_api.PREFIX, routes=_closed_routes(service, own_api.ROUTES)),
             Mount("/", gateway),
         ],
-        middleware=[Middleware(UnreadBodies), Middleware(_SignedToGateway, gateway=gateway)],
+        middleware=[
+            Middleware(Observed, metrics=metrics, log=log),
+            Middleware(UnreadBodies),
+            Middleware(_SignedToGateway, gateway=gateway),
+        ],
         lifespan=lifespan,
     )
 
@@ -100,7 +113,7 @@ class _SignedToGateway:
 
 def _rest_routes(service: Service) -> list[Route]:
     opened = [
-        Route(path, _endpoint(service, handler, _anyone), methods=[method])
+        Route(path, _endpoint(service, handler, _anyone, path), methods=[method])
         for method, path, handler in rest_service.OPEN
     ]
     closed = [route for m in _MODULES for route in _closed_routes(service, m.ROUTES)]
@@ -109,7 +122,7 @@ def _rest_routes(service: Service) -> list[Route]:
 
 def _closed_routes(service: Service, table: Sequence[tuple[str, str, Handler]]) -> list[Route]:
     return [
-        Route(path, _endpoint(service, handler, _permitted(service, path)), methods=[method])
+        Route(path, _endpoint(service, handler, _permitted(service, path), path), methods=[method])
         for method, path, handler in table
     ]
 
@@ -122,12 +135,37 @@ def _without_implied_head(routes: list[Route]) -> list[Route]:
     return routes
 
 
+def _scrape(service: Service, metrics: Metrics) -> Callable[[Request], Awaitable[Response]]:
+    """This machine may ask without a key, others with any."""
+
+    async def endpoint(request: Request) -> Response:
+        request.state.operation = "metrics"
+        try:
+            if request.client is None or not _is_loopback(request.client.host):
+                _key(service, request)
+        except StorageError as error:
+            return refusal(error)
+        text = await to_thread.run_sync(metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return endpoint
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _anyone(_: Request) -> None:
     """No key is asked for."""
 
 
 def _key(service: Service, request: Request) -> Key:
-    return authenticate(service.keys, request.headers.get("authorization", ""))
+    key = authenticate(service.keys, request.headers.get("authorization", ""))
+    request.state.user, request.state.key = key.name, key.id
+    return key
 
 
 def _permitted(service: Service, route: str) -> KeyOf:
@@ -140,9 +178,10 @@ def _permitted(service: Service, route: str) -> KeyOf:
 
 
 def _endpoint(
-    service: Service, handler: Handler, key_of: KeyOf
+    service: Service, handler: Handler, key_of: KeyOf, route: str
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        request.state.operation = f"{request.method} {route}"
         try:
             key = key_of(request)
             query = api_query(request.scope["query_string"])
@@ -156,5 +195,5 @@ def _endpoint(
 
 
 def _unknown(service: Service) -> Route:
-    endpoint = _endpoint(service, rest_unsupported.unknown, _anyone)
+    endpoint = _endpoint(service, rest_unsupported.unknown, _anyone, "other")
     return Route(rest_unsupported.EVERYTHING, endpoint, methods=rest_unsupported.EVERY_METHOD)

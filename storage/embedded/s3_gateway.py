@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 from storage.embedded import s3_listing, s3_multipart, s3_objects, sigv4
 from storage.embedded.calls import Service, strict_query
 from storage.embedded.lake import View
+from storage.embedded.metrics import GATEWAY
 from storage.embedded.repositories import find_repository
 from storage.embedded.s3_access import COPY_SOURCE, check_request
 from storage.embedded.s3_errors import CODES, S3Refused, code_of, status_of
@@ -40,6 +41,27 @@ _UPLOAD: dict[str, Operation] = {
 }
 
 
+# lakeFS's names, where it has one; what it counts with another operation has its own here.
+_NAMES: dict[Operation, str] = {
+    s3_listing.list_buckets: "list_buckets",
+    s3_listing.list_objects: "list_objects",
+    s3_listing.head_bucket: "head_bucket",
+    s3_multipart.abort: "abort_upload",
+    s3_multipart.complete: "complete_upload",
+    s3_multipart.copy_part: "copy_part",
+    s3_multipart.create: "create_upload",
+    s3_multipart.list_parts: "list_parts",
+    s3_multipart.list_uploads: "list_uploads",
+    s3_multipart.put_part: "put_part",
+    s3_objects.copy: "copy_object",
+    s3_objects.delete: "delete_object",
+    s3_objects.delete_many: "delete_objects",
+    s3_objects.get: "get_object",
+    s3_objects.head: "head_object",
+    s3_objects.put: "put_object",
+}
+
+
 class Gateway:
     """An ASGI application for S3 requests in path style."""
 
@@ -49,8 +71,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
+        request.state.service = GATEWAY
         response = await self._answer(request)
-        response.headers["x-amz-request-id"] = secrets.token_hex(8)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
@@ -60,7 +82,9 @@ class Gateway:
             call = self._authenticated(request, target)
             if target.repository:
                 await call.read(_check_bucket, call)
-            return await _operation(call)(call)
+            operation = _operation(call)
+            request.state.operation = _NAMES[operation]
+            return await operation(call)
         except StorageError as error:
             return _refusal(error, target, request)
 
@@ -71,6 +95,7 @@ class Gateway:
         signed = sigv4.Request(request.method, path.encode(), pairs, request.headers)
         signature = sigv4.verify(signed, self._service.keys.find)
         key = self._service.keys.used(signature.signer)
+        request.state.user, request.state.key = key.name, key.id
         flat = {name: values[0] for name, values in query.items()}
         check_request(key, request.method, target.names, flat)
         return S3Call(request, self._service, target, flat, signature)
@@ -94,6 +119,8 @@ def _operation(call: S3Call) -> Operation:
 def _bucket_operation(method: str, query: Mapping[str, str]) -> Operation | None:
     if method == "POST":
         return s3_objects.delete_many if "delete" in query else None
+    if method == "PUT" and not query:
+        raise S3Refused("BucketAlreadyExists")
     if method == "GET" and "uploads" in query and not s3_listing.SUBRESOURCES & query.keys():
         return s3_multipart.list_uploads
     return _BUCKET.get(method)
@@ -134,6 +161,8 @@ def _refusal(error: StorageError, target: Target, request: Request) -> Response:
             ("BucketName", target.repository),
             ("Resource", f"{target.ref}@{target.repository}"),
             ("Region", "us-east-1"),
+            ("RequestId", request.state.request_id),
+            ("HostId", secrets.token_hex(8)),
         ],
         status,
     )

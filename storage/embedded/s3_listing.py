@@ -141,8 +141,8 @@ def _query(call: S3Call, after: str) -> Query:
         raise S3Refused("InvalidArgument", "Invalid Encoding Method specified in Request")
     try:
         max_keys = int(call.query.get("max-keys") or MAX_KEYS)
-    except ValueError as error:
-        raise S3Refused("InvalidArgument", "Argument maxKeys must be an integer.") from error
+    except ValueError:
+        max_keys = MAX_KEYS  # as lakeFS has it
     if max_keys < 0:
         raise S3Refused("InvalidArgument", "Argument maxKeys must not be negative.")
     return Query(

@@ -20,7 +20,7 @@ from storage.embedded.s3_errors import S3Refused
 from storage.embedded.s3_objects import DEFAULT_TYPE, MAX_XML_BYTES, check_target
 from storage.embedded.s3_requests import S3Call
 from storage.embedded.s3_xml import Content, document, read_records, timestamp
-from storage.embedded.transfer import Span, span_of
+from storage.embedded.transfer import MAX_DIGITS, Span, span_of
 from storage.errors import Refused
 
 MAX_PART = 10_000
@@ -301,8 +301,8 @@ def _number(text: str) -> int:
 
 
 def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise S3Refused("InvalidArgument", f"{text!r} is not a number.")
+    if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise S3Refused("InvalidArgument", f"{text[:40]!r} is not a number.")
     return int(text)
 
 

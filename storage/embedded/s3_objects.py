@@ -14,7 +14,7 @@ from storage.embedded.repositories import get_repository
 from storage.embedded.rest_objects import copy_object
 from storage.embedded.s3_access import check_source, copy_source, is_unmodified, require
 from storage.embedded.s3_errors import S3Refused, code_of
-from storage.embedded.s3_requests import S3Call
+from storage.embedded.s3_requests import S3Call, check_supported
 from storage.embedded.s3_xml import document, read_records, timestamp
 from storage.embedded.transfer import Span, send, span_of
 from storage.errors import NotFound, Refused, StorageError
@@ -26,6 +26,11 @@ MAX_XML_BYTES = 4 << 20
 
 async def get(call: S3Call) -> Response:
     """The bytes, or a range of them."""
+    check_supported(call.query, "torrent", "acl", "retention", "legal-hold", "lambdaArn")
+    if "versioning" in call.query:
+        return document("VersioningConfiguration", "")
+    if "tagging" in call.query:
+        return document("Tagging", [("TagSet", "")])
     found = await call.read(objects.find_object, *call.target.names)
     if is_unmodified(call.headers, found):
         return _not_modified(found)
@@ -47,10 +52,7 @@ async def head(call: S3Call) -> Response:
 
 async def put(call: S3Call) -> Response:
     """Stage an object; with `If-None-Match: *`, only where there is none."""
-    if "tagging" in call.query:
-        raise S3Refused("ERRLakeFSNotSupported")
-    if "acl" in call.query:
-        raise S3Refused("ERRLakeFSNotSupported")
+    check_supported(call.query, "torrent", "acl", "tagging")
     absent = call.only_if_absent()
     metadata = call.metadata()
     await call.read(check_target, call, absent=absent)
@@ -81,6 +83,7 @@ async def copy(call: S3Call) -> Response:
 
 async def delete(call: S3Call) -> Response:
     """Remove an object; removing nothing is fine."""
+    check_supported(call.query, "tagging", "acl", "torrent")
     repository, branch, key = call.target.names
     await call.write(objects.delete_objects, repository, branch, [key])
     return Response(status_code=204)

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 from asyncio import wrap_future
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -23,7 +23,7 @@ from storage.embedded.keys import Key
 from storage.embedded.lake import Lake, View
 from storage.embedded.s3_errors import S3Refused
 from storage.embedded.sigv4 import Signature
-from storage.embedded.transfer import store
+from storage.embedded.transfer import check_size, store
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
 META = "x-amz-meta-"
@@ -88,6 +88,7 @@ class S3Call:
 
     async def stored(self, *, part: str = "") -> Written:
         """The payload made durable, if it is what its headers say. Raises: S3Refused."""
+        check_size(_announced(self.headers))
         sums = [
             (checksum(name), value)
             for name, value in self.headers.items()
@@ -153,6 +154,18 @@ def target_of(raw_path: bytes) -> Target:
     parts = path.removeprefix("/").split("/", 2)
     repository, ref, key = (*parts, "", "")[:3]
     return Target(repository, ref, key)
+
+
+def _announced(headers: Headers) -> int:
+    """The length that the headers promise; 0 if they do not."""
+    told = headers.get("x-amz-decoded-content-length") or headers.get("content-length") or "0"
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
+
+
+def check_supported(query: Mapping[str, str], *names: str) -> None:
+    """Raises: S3Refused for a property that objects have on S3 and not here."""
+    if any(name in query for name in names):
+        raise S3Refused("ERRLakeFSNotSupported")
 
 
 async def _summed(

@@ -1,5 +1,6 @@
 """One lake for the contract: the embedded server as a subprocess, or what LAKEFS_ENDPOINT names."""
 
+import hashlib
 import os
 import secrets
 import subprocess
@@ -9,11 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import boto3
 import httpx
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
+from botocore.credentials import Credentials
 
 KEY_ID, SECRET = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 
@@ -170,6 +175,31 @@ def s3(endpoint: Endpoint) -> Any:
         region_name="us-east-1",
         config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
     )
+
+
+class Signed:
+    """Raw requests signed by botocore, so that a test can send what boto3 would not."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.url = endpoint.url
+        self.auth = SigV4Auth(Credentials(endpoint.key_id, endpoint.secret), "s3", "us-east-1")
+
+    def send(
+        self, method: str, path: str, body: bytes = b"", query: str = "", **headers: str
+    ) -> httpx.Response:
+        host = urlsplit(self.url).netloc
+        sent = {name.replace("_", "-").lower(): value for name, value in headers.items()}
+        sent.setdefault("x-amz-content-sha256", hashlib.sha256(body).hexdigest())
+        url = self.url + quote(path) + query
+        request = AWSRequest(method, url, {"Host": host, **sent})
+        self.auth.add_auth(request)
+        self.headers = dict(request.headers)
+        return httpx.request(method, request.url, headers=self.headers, content=body)
+
+
+@pytest.fixture
+def signed(endpoint: Endpoint) -> Signed:
+    return Signed(endpoint)
 
 
 @pytest.fixture

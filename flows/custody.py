@@ -1,6 +1,6 @@
-"""Keys that a person brings to a command, and the record of the ceremony that they sign."""
+"""Keys that a person brings to a command, and what every ceremony ends with: publication."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -8,36 +8,32 @@ from pathlib import Path
 from flows import signing
 from flows.data.moments import moment_of
 from flows.errors import Misconfigured
-from flows.kept import Kept, signed_before
+from flows.kept import Kept
 from flows.lakes import Opened
 from flows.serve.policy import publish_policy
-from security.ceremony import Retirement, pair_named, retired_before
-from security.edition import Ceremony, policy_in
+from security.edition import Ceremony
 from security.errors import BadKey
-from security.index import moment_text
 from security.keyfiles import read_passphrase
 from security.pairs import Role, RoleSigner
-from security.policy import TrustPolicy
 from security.sources import kind_of, signer_from
+from storage.errors import Unavailable
 
 
 @dataclass(frozen=True)
 class Brought:
-    """Where a person says that the root's key is, and what unlocks it."""
+    """Where a person says that a key is, and what unlocks it; without a source, where it is set."""
 
     source: str | None
-    passphrase_file: Path | None
+    passphrase_file: Path | None = None
 
     def signer(self, keys: Path, role: Role = "root") -> RoleSigner:
         """The key. Raises: BadKey, saying how to bring one that is kept offline."""
-        try:
-            if self.source is None:
-                return signing.signer(keys, role)
+        if self.source is not None:
             phrase = self._passphrase(self.source)
             return signer_from(self.source, role, passphrase=phrase, secret=signing.secret_text)
+        try:
+            return signing.signer(keys, role)
         except BadKey as error:
-            if self.source is not None:
-                raise
             raise BadKey(
                 f"the {role}'s key is not at hand: {error}",
                 remedy=f"bring it, and name where it is: --{role}-key file:FOLDER",
@@ -49,31 +45,26 @@ class Brought:
         return read_passphrase(self.passphrase_file)
 
 
-def publish(opened: Opened, actor: str, command: str) -> TrustPolicy:
-    """Put the keys folder's policy into the releases repository, for every verifier to see."""
-    return publish_policy(
-        opened.lake,
-        opened.pipeline,
-        opened.settings.keys,
-        actor=actor,
-        by=opened.by(command, actor),
-    )
+def publish(opened: Opened, actor: str) -> None:
+    """Put the keys folder's policy into the releases repository, for every verifier to see.
 
-
-def retirement(
-    opened: Opened, name: str, reason: str, cut_off: datetime | None
-) -> tuple[Retirement, list[Kept]]:
-    """What a pair is still believed for: everything it had signed at the cut-off, and no more.
-
-    Without a cut-off that is nothing, and the lake is not asked.
+    Raises: Unavailable, saying that the keys themselves are changed; Refused, Untrusted.
     """
-    trust = policy_in(opened.settings.keys).trust
-    if cut_off is None or retired_before(trust, name, reason):
-        return Retirement(reason), []
-    _, pair = pair_named(trust, name)
-    kept = signed_before(opened.lake, pair, cut_off)
-    digests = tuple(sorted({one.digest for one in kept}))
-    return Retirement(reason, moment_text(cut_off), digests), kept
+    try:
+        if opened.pipeline.releases not in opened.lake.fs.repositories():
+            return
+        publish_policy(
+            opened.lake,
+            opened.pipeline,
+            opened.settings.keys,
+            actor=actor,
+            by=opened.by("headrace keys", actor),
+        )
+    except Unavailable as error:
+        raise Unavailable(
+            f"The keys here are changed, but their policy is not published yet: {error}",
+            remedy="Give the same command again when the lake answers.",
+        ) from error
 
 
 def moment(text: str) -> datetime:
@@ -86,7 +77,7 @@ def moment(text: str) -> datetime:
     return found
 
 
-def told(done: Ceremony, kept: list[Kept]) -> Mapping[str, object]:
+def told(done: Ceremony, kept: Sequence[Kept]) -> Mapping[str, object]:
     """A ceremony for a program to read."""
     trust, rules = done.policy.trust, done.policy.rules
     return {

@@ -9,7 +9,7 @@ from security.files import replace_file
 from security.keyfiles import replace_private, set_aside
 from security.keys import PREVIOUS_ROOT, ROOT
 from security.pairs import Recipient, RecipientName, RoleSigner, Signer
-from security.policy import TrustPolicy
+from security.policy import RULES, TRUST, TrustPolicy, load_root
 from security.record import to_bytes
 from security.trust import PairRecord, RecipientRecord
 
@@ -43,13 +43,22 @@ def rotate_root(
     return Ceremony(policy_in(home), False, policy.root.key_id, new.public.key_id)
 
 
-def pin_successor(home: Path, policy: TrustPolicy) -> Ceremony:
-    """Pin the root that `policy`, verified under the one pinned in `home`, names as the next."""
-    if policy.trust.root is None or policy.trust.root.pair == policy.root:
-        return Ceremony(policy, already=True, enrolled=policy.root.key_id)
-    replace_file(home / PREVIOUS_ROOT, to_bytes(PairRecord.of(policy.root)))
-    replace_file(home / ROOT, to_bytes(policy.trust.root))
-    return Ceremony(policy, False, policy.root.key_id, policy.trust.root.pair.key_id)
+def pin_successor(home: Path, signed_trust: bytes, signed_rules: bytes) -> Ceremony:
+    """Take over a policy that the pinned root signed, and pin the root that it names as the next.
+
+    Raises: Untrusted if the pinned root did not sign it.
+    """
+    pinned = load_root(home / ROOT)
+    policy = TrustPolicy.parse(signed_trust, signed_rules, root=pinned)
+    following = policy.trust.root
+    if following is None or following.pair == pinned:
+        return Ceremony(policy, already=True, enrolled=pinned.key_id)
+    with changed_home(home) as staged:
+        replace_file(staged / PREVIOUS_ROOT, to_bytes(PairRecord.of(pinned)))
+        replace_file(staged / ROOT, to_bytes(following))
+        replace_file(staged / TRUST, signed_trust)
+        replace_file(staged / RULES, signed_rules)
+    return Ceremony(policy, False, pinned.key_id, following.pair.key_id)
 
 
 def rotate_recipient(

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 
+from flows import audit
 from flows.learn.exported import MODEL, PROFILE, Exported
 from flows.learn.fit import Floats
 from flows.signing import recipient
@@ -53,7 +54,10 @@ def open_release(
 
     Raises: Untrusted or CannotDecrypt; nothing was loaded then.
     """
-    with TemporaryDirectory(prefix="headrace-") as private:
+    telling = audit.refusals(
+        lake, ref.model, actor=reader, subject=ref.path, step="champion", keys=trusted.keys
+    )
+    with TemporaryDirectory(prefix="headrace-") as private, telling:
         folder = registry.download(lake, pin, ref.path, Path(private) / "release")
         verified = verify_release(
             folder, policy=trusted.policy, name=ref.model, version=ref.version

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows import audit
 from flows.card import render_card
 from flows.champion import Champion, champion_of
 from flows.errors import EmptyWindow
@@ -44,15 +45,19 @@ STAGE = candidates.GATE
 def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: Path) -> Opened:
     """Provenance and claims first; then the payload, for the gatekeeper's eyes."""
     stage = open_stage(pipeline)
-    return open_candidate(
-        stage.lake,
-        stage.pipeline,
-        releases,
-        candidate,
-        policy=Trusted.load(stage.settings.keys).policy,
-        recipient=recipient(stage.settings.keys, "gatekeeper"),
-        work=work,
-    )
+    name, keys, path = stage.pipeline.name, stage.settings.keys, candidates.path_of(candidate)
+    with audit.refusals(
+        stage.lake, name, actor=STAGE, subject=path, step="candidate", keys=keys, by=stage.by
+    ):
+        return open_candidate(
+            stage.lake,
+            stage.pipeline,
+            releases,
+            candidate,
+            policy=Trusted.load(keys).policy,
+            recipient=recipient(keys, "gatekeeper"),
+            work=work,
+        )
 
 
 @task(cache_policy=NO_CACHE)

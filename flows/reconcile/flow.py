@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.states import Completed
 
+from flows import audit
 from flows.monitor import ledger
 from flows.stage import Stage, open_stage
 from flows.trust import Trusted
@@ -39,9 +40,10 @@ def reconcile(pipeline: str | None = None) -> State[Any]:
         for repository in (stage.pipeline.repository, stage.pipeline.releases)
         for branch in reap(stage.lake, repository, older_than=STAGE_DEADLINE)
     ]
+    told = audit.collect(stage.lake, stage.pipeline.name, by=stage.by)
     return Completed(
         message=f"{len(retrained)} retrainings, {len(judged)} judgements and {len(released)} "
-        f"releases started, {len(reaped)} branches reaped."
+        f"releases started, {len(reaped)} branches reaped, {told} audit events taken over."
     )
 
 

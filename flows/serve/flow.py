@@ -88,12 +88,14 @@ def _promote(
         actor=actor,
         by=stage.by,
     )
-    message = f"{environment} index {promoted.index} names {ref}"
+    message = promoted.told
     create_markdown_artifact(
         key="index",
         markdown=f"{message}\n\nReason: {reason}\n",
         description="What the environment runs from now on.",
     )
+    if promoted.proposal is not None:
+        return Completed(message=message)
     announce(
         PUBLISHED,
         pipeline=stage.pipeline.name,

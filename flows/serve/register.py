@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from flows import audit
 from flows.card import render_card
 from flows.pipeline import Pipeline
 from flows.signing import signer
@@ -15,7 +16,10 @@ from security.release import sign_release
 from storage import candidates, records, registry
 from storage.lake import Lake, Pin
 from storage.records import Record
-from storage.runs import Provenance
+from storage.registry import ReleaseRef
+from storage.runs import Provenance, Run
+
+ACTOR = "serve"
 
 
 def register_run(candidate: str) -> str:
@@ -39,8 +43,11 @@ def register_candidate(
     if found := registration(lake, pipeline.name, candidate):
         return found
     policy, pin = trusted.policy, registry.head(lake, pipeline.name)
-    with TemporaryDirectory(prefix="headrace-") as private:
-        path = candidates.path_of(candidate)
+    path, step = candidates.path_of(candidate), "registration"
+    telling = audit.refusals(
+        lake, pipeline.name, actor=ACTOR, subject=path, step=step, keys=trusted.keys, by=by
+    )
+    with TemporaryDirectory(prefix="headrace-") as private, telling:
         folder = registry.download(lake, pin, path, Path(private) / "release")
         verified, evidence = verify_judged(
             folder, policy=policy, model=pipeline.name, run_id=candidate
@@ -55,13 +62,16 @@ def register_candidate(
                 version=version,
                 card=render_card(pipeline, build, verified.sealed, evidence),
                 created=moment_text(datetime.now(UTC)),
-                created_by="serve",
+                created_by=ACTOR,
                 reason=build.reason or "-",
                 policy=policy,
                 signer=releaser,
                 parent=evidence.against,
             )
             return folder
+
+        def tell(run: Run, ref: ReleaseRef, signed: Path) -> None:
+            audit.append(run, *audit.registration(signed, ref, policy, ACTOR))
 
         data = build.data["data"]
         _, outcome = registry.register(
@@ -77,5 +87,6 @@ def register_candidate(
             },
             inputs={"data": Pin(data.repository, data.commit)},
             by=by,
+            also=tell,
         )
     return outcome.record

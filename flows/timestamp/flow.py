@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.audit.checkpoint import refresh_checkpoint
 from flows.stage import open_stage
 from flows.timestamp.fresh import refresh_timestamp
 from flows.trust import Trusted
@@ -17,17 +18,18 @@ from flows.trust import Trusted
 
 @flow(name="timestamp", persist_result=False)
 def timestamp(pipeline: str | None = None, environment: str | None = None) -> State[Any]:
-    """Sign if the newest index has no timestamp, or one that runs out soon.
+    """Sign if the newest index has no timestamp, or an old one, or if the audit log grew.
 
-    Raises: Untrusted if that index does not verify.
+    Raises: Untrusted if that index does not verify, or the log was not only added to.
     """
     stage = open_stage(pipeline)
     environment = environment or stage.settings.environment
+    trusted = Trusted.load(stage.settings.keys)
     signed = refresh_timestamp(
-        stage.lake,
-        stage.pipeline,
-        environment=environment,
-        trusted=Trusted.load(stage.settings.keys),
-        by=stage.by,
+        stage.lake, stage.pipeline, environment=environment, trusted=trusted, by=stage.by
     )
-    return Completed(message=f"{environment}: timestamp {'signed' if signed else 'still fresh'}")
+    grown = refresh_checkpoint(stage.lake, stage.pipeline, trusted=trusted, by=stage.by)
+    return Completed(
+        message=f"{environment}: timestamp {'signed' if signed else 'still fresh'}, "
+        f"audit log {'checkpointed' if grown else 'unchanged'}"
+    )

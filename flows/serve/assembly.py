@@ -24,6 +24,7 @@ from flows.serve.model import Deployment
 from flows.serve.offer import Source
 from flows.serve.predict import Predictor
 from flows.serve.reconcile import Reconciler
+from flows.serve.refusals import Refusals
 from flows.serve.serving import Serving
 from flows.serve.spool import Spool, SpoolLimits
 from storage.lake import Lake
@@ -68,6 +69,12 @@ class Service:
             Source(lake, place.pipeline, place.environment),
             admission,
             self.serving,
+            Refusals(
+                lake,
+                pipeline=place.pipeline,
+                environment=place.environment,
+                folder=place.folder / "refusals",
+            ),
             prepare=self._declare,
         )
         metrics = Metrics(self.serving, self.spool)

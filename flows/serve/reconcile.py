@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from flows.serve.admit import Admission
 from flows.serve.model import Deployment
 from flows.serve.offer import Offer, Source
+from flows.serve.refusals import Refusals
 from flows.serve.serving import Refusal, Serving
 from storage.errors import NotFound, StorageError, Unavailable
 
@@ -32,11 +33,12 @@ class Reconciler:
         source: Source,
         admission: Admission,
         serving: Serving,
+        refusals: Refusals,
         *,
         prepare: Callable[[Deployment], None],
     ) -> None:
         self._source, self._admission, self._serving = source, admission, serving
-        self._prepare = prepare
+        self._refusals, self._prepare = refusals, prepare
         self._settled: tuple[object, ...] | None = None
         self._accepted: tuple[object, ...] | None = None
         self._retry_at = 0.0
@@ -75,6 +77,7 @@ class Reconciler:
         while True:
             try:
                 self.round()
+                self._refusals.hand_in()
             # The loop must outlive any fault: what serves keeps serving, and says what happened.
             except Exception as error:
                 log.exception("reconciling failed")
@@ -131,6 +134,7 @@ class Reconciler:
         if known and (known.index, known.step, known.reason) == (index, step, reason):
             return
         serving.refusal, serving.refusals = refusal, serving.refusals + 1
+        self._refusals.tell(release, index, step, error)
         log.error("refused %s of index %d at %s: %s", release or "it all", index, step, reason)
 
     def _note_lake(self, problem: str) -> None:

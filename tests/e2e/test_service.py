@@ -24,6 +24,7 @@ import polars as pl
 import pytest
 from onnx import TensorProto, helper
 
+from flows import audit
 from flows.pipeline import load_pipeline
 from flows.serve.admit import Admission, Admitted
 from flows.serve.offer import Source
@@ -422,6 +423,22 @@ def test_a_tampered_release_is_refused_and_the_one_before_keeps_serving(
         assert f"refused {house.name}/{bad}" in running.stderr.read_text()
         house.index(good)
         assert running.until(lambda s: s["refused"] is None)["index"]["number"] == 3
+
+
+def test_what_the_service_refused_reaches_the_audit_log_once(house: House) -> None:
+    good = house.register(0.25)
+    bad = house.register(0.5, tamper=lambda folder: (folder / "card.md").write_text("# Forged\n"))
+    house.index(good)
+    with service(house) as running:
+        running.serves(f"{house.name}/{good}")
+        house.index(bad)
+        running.until(lambda s: s["refused"])
+        running.until(lambda _: audit.collect(house.lake, house.name))
+        assert audit.collect(house.lake, house.name) == 0
+    (told,) = audit.read_log(house.lake, registry.head(house.lake, house.name)).entries
+    assert (told.kind, told.subject) == ("refused", f"models/{house.name}/{bad}")
+    assert told.actor == f"prediction service of {ENVIRONMENT}"
+    assert told.detail == {"step": "release, step 8", "problem": "Untrusted", "index": "2"}
 
 
 def test_an_old_index_offered_again_is_refused_even_by_a_fresh_process(house: House) -> None:

@@ -42,9 +42,13 @@ class Incoming:
             self._file: BinaryIO = path.open("xb")
 
     def write(self, chunk: bytes | bytearray) -> None:
-        """Append. Raises: DiskFull."""
-        with _full_disk_named():
-            self._file.write(chunk)
+        """Append. Raises: DiskFull, and then nothing of it stays on the full disk."""
+        try:
+            with _full_disk_named():
+                self._file.write(chunk)
+        except BaseException:
+            self.discard()
+            raise
         self._sha256.update(chunk)
         self._md5.update(chunk)
         self.size += len(chunk)

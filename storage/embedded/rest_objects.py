@@ -88,7 +88,8 @@ async def read(call: Call) -> Response:
         span = _span(call, entry)
     except BadRange as error:
         return refusal(error, {"Content-Range": f"bytes */{entry.size}"})
-    return await send(call.lake, entry, span, headers)
+    name = f"{call.path('repository')}/{call.path('ref')}/{call.text('path')}"
+    return await send(call.lake, entry, span, headers, name=name)
 
 
 async def head(call: Call) -> Response:

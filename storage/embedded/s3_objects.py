@@ -34,7 +34,8 @@ async def get(call: S3Call) -> Response:
     found = await call.read(objects.find_object, *call.target.names)
     if is_unmodified(call.headers, found):
         return _not_modified(found)
-    return await send(call.lake, found, _span(call, found), _headers(found))
+    name = "/".join(call.target.names)
+    return await send(call.lake, found, _span(call, found), _headers(found), name=name)
 
 
 async def head(call: S3Call) -> Response:

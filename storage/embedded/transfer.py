@@ -10,7 +10,7 @@ from storage.embedded.blobs import CHUNK_BYTES, Incoming, Written
 from storage.embedded.errors import BadRange, TooLarge
 from storage.embedded.lake import Lake
 from storage.embedded.ranges import Entry
-from storage.errors import Refused
+from storage.errors import Damaged, Refused
 
 MAX_BODY_BYTES = 5 << 30
 
@@ -91,10 +91,16 @@ def span_of(header: str, size: int) -> Span:
     return Span(start, stop)
 
 
-async def send(lake: Lake, entry: Entry, span: Span | None, headers: dict[str, str]) -> Response:
-    """The bytes as a response; small ones at once, others in chunks as the client takes them."""
+async def send(
+    lake: Lake, entry: Entry, span: Span | None, headers: dict[str, str], *, name: str
+) -> Response:
+    """The bytes as a response; small ones at once, others in chunks as the client takes them.
+
+    `name` is what a damaged object is called.
+    """
     part = span or Span(0, entry.size)
-    chunks = lake.blobs.read(entry.digest, entry.size, part.start, part.stop)
+    read = lake.blobs.read(entry.digest, entry.size, part.start, part.stop)
+    chunks = _named(name, read)
     first = await to_thread.run_sync(_next, chunks)
     headers = {**headers, "Content-Length": str(part.stop - part.start)}
     if span is not None:
@@ -140,6 +146,13 @@ def _suffix(length: int, size: int) -> Span:
     if length == 0 or size == 0:
         raise BadRange("Requested Range Not Satisfiable")
     return Span(max(size - length, 0), size)
+
+
+def _named(name: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    try:
+        yield from chunks
+    except Damaged as error:
+        raise Damaged(f"{name} cannot be read: {error}", remedy=error.remedy) from error
 
 
 def _next(chunks: Iterator[bytes]) -> bytes:

@@ -1,7 +1,6 @@
 """One S3 request: where it points, its body decoded and checked as it streams."""
 
 import base64
-import binascii
 import hmac
 from asyncio import wrap_future
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -178,14 +177,14 @@ async def _summed(
 
 
 def _check_digest(computed: str, told: str) -> None:
-    if not hmac.compare_digest(computed, told.lower()):
+    if not hmac.compare_digest(computed.encode(), told.lower().encode()):
         raise S3Refused("XAmzContentSHA256Mismatch")
 
 
 def _check_md5(computed: str, told: str) -> None:
     try:
         expected = base64.b64decode(told, validate=True).hex()
-    except binascii.Error as error:
+    except ValueError as error:
         raise S3Refused("InvalidDigest") from error
     if len(expected) != 32:
         raise S3Refused("InvalidDigest")

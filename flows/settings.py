@@ -19,6 +19,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from flows import lakectl
 from flows.errors import Misconfigured
 
 LOOPBACK = "127.0.0.1"
@@ -100,10 +101,12 @@ class Settings(BaseSettings):
     def load(cls) -> Self:
         """The settings of this process's environment.
 
+        A lake that only lakectl knows is taken from there.
         Raises: Misconfigured naming the variable that does not hold a usable value.
         """
         try:
-            return cls()
+            settings = cls()
+            return cls(**settings._of_lakectl()) if settings._asks_lakectl else settings
         except ValidationError as error:
             first = error.errors()[0]
             field = str(first["loc"][0])
@@ -112,6 +115,21 @@ class Settings(BaseSettings):
                 f"{variable.upper()} is {first['input']!r}: {first['msg'].lower()}",
                 remedy=f"correct {variable.upper()} or unset it",
             ) from None
+
+    @property
+    def _asks_lakectl(self) -> bool:
+        """Whether a lake of lakectl's may be meant: variables of ours say nothing of a key, and
+        this installation has no lake of its own, unless lakectl's variables ask for another.
+        """
+        given = self.lake_access_key_id or self.lake_secret_access_key
+        has_own = self.lake_is_embedded and self.lake_credentials_file.exists()
+        return not given and (not has_own or lakectl.is_set(os.environ))
+
+    def _of_lakectl(self) -> dict[str, Any]:
+        found = lakectl.configured()
+        # A key goes to its own lake and to no other.
+        fits = found and (self.lake_endpoint or found["lake_endpoint"]).rstrip("/")
+        return dict(found) if found and fits == found["lake_endpoint"] else {}
 
     @property
     def lake_is_embedded(self) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flows.settings import LOOPBACK, Settings
 from flows.up.asking import answers, worker_polls
-from flows.up.surroundings import LAKE_SECRETS, overlay
+from flows.up.surroundings import LAKE_SECRETS, LAKECTL_SECRETS, overlay
 
 WORK_POOL = "local"
 WORKER_NAME = "headrace"
@@ -93,7 +93,7 @@ def _prefect(settings: Settings) -> Service:
         ready=lambda _: answers(f"{settings.prefect_api_url}/ready"),
         port=settings.prefect_port,
         port_variable="HEADRACE_PREFECT_PORT",
-        withheld=LAKE_SECRETS,
+        withheld=(*LAKE_SECRETS, *LAKECTL_SECRETS),
         # SIGTERM would leave the write-ahead log for the next start to replay.
         stop_signal=signal.SIGINT,
         start_s=180.0,

@@ -4,11 +4,13 @@ import os
 import sysconfig
 from collections.abc import Iterable
 
+from flows.lakectl import VARIABLES
 from flows.settings import Settings
 
 # Every flow run is a new interpreter: without bytecode it would compile 3,000 modules each time.
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 LAKE_SECRETS = ("LAKEFS_ACCESS_KEY_ID", "LAKEFS_SECRET_ACCESS_KEY")
+LAKECTL_SECRETS = (VARIABLES["lake_access_key_id"], VARIABLES["lake_secret_access_key"])
 
 
 def overlay(settings: Settings) -> dict[str, str]:

@@ -305,12 +305,20 @@ class LakeFS:
         """Whether the object's bytes are there; false for none, and for bytes that are gone."""
         try:
             with self._errors(f"object {repository}/{ref}/{path}"):
-                self._api.objects.get_object(
-                    repository, ref, path, range="bytes=0-0", _request_timeout=TIMEOUT_S
+                response = self._api.objects.get_object(
+                    repository,
+                    ref,
+                    path,
+                    range="bytes=0-0",
+                    _preload_content=False,
+                    _request_timeout=TIMEOUT_S,
                 )
+                try:
+                    return len(response.data) > 0
+                finally:
+                    response.release_conn()
         except NotFound:
             return False
-        return True
 
     def objects(self, repository: str, ref: str, *, prefix: str = "") -> list[Entry]:
         """Every object below the prefix, in byte order of the path."""

@@ -71,6 +71,12 @@ def delta_errors(what: str) -> Iterator[None]:
     except CommitFailedError as error:
         raise Conflict(f"Another writer took the next version of {what}.") from error
     except DeltaError as error:
+        if "File not found" in str(error):
+            raise NotFound(
+                f"{what} cannot be read any more: part of its log is gone.",
+                remedy="`headrace data log` names the purge that erased it; if none did, restore "
+                "the lake from a backup.",
+            ) from error
         raise StorageError(f"{what}: {error}") from error
     except OSError as error:
         raise Unavailable(
@@ -194,8 +200,9 @@ def earlier(lake: Lake, repository: str, ref: str, table: str, *, to: Pin) -> Sn
         return None
     if not _is_ancestor(lake, repository, ref, to, table, old.version):
         raise Refused(
-            f"{table} at {to.commit[:12]} is not an earlier version of {table} on this branch.",
-            remedy="Choose a commit of this branch's own history: `headrace data log`.",
+            f"{table} at {to.commit[:12]} is not an earlier version of {table} on this branch: "
+            "another branch's, or from before rows were forgotten.",
+            remedy="Choose a later commit of this branch's own history: `headrace data log`.",
         )
     return old
 

@@ -12,6 +12,7 @@ from flows.ingest import land
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
 from storage import records, tables
+from storage.errors import NotFound
 from storage.lake import Lake, Pin
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
@@ -19,13 +20,16 @@ _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table at a commit; `writer` is the newest commit that wrote it."""
+    """One table at a commit; `writer` is the newest commit that wrote it.
+
+    Numbers are None where the table was there and its bytes were purged since.
+    """
 
     table: str
-    rows: int
-    size_bytes: int
-    files: int
-    version: int
+    rows: int | None
+    size_bytes: int | None
+    files: int | None
+    version: int | None
     writer: Entry | None
 
 
@@ -94,7 +98,10 @@ def in_order(names: list[str]) -> list[str]:
 
 
 def _table(lake: Lake, pin: Pin, name: str, writers: Mapping[str, Entry]) -> Table:
-    found = tables.snapshot(lake, pin.repository, pin.commit, name)
+    try:
+        found = tables.snapshot(lake, pin.repository, pin.commit, name)
+    except NotFound:
+        return Table(name, None, None, None, None, writers.get(name))
     return Table(
         name, found.rows, found.size_bytes, len(found.files), found.version, writers.get(name)
     )

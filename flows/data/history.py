@@ -7,7 +7,7 @@ from itertools import islice
 
 from flows.ingest import land
 from flows.tables import quarantine_table
-from storage import branches, records, rollback, tables
+from storage import branches, forget, records, rollback, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
 from storage.lakefs import Commit
@@ -101,6 +101,11 @@ def row_changes(record: Record) -> tuple[RowChange, ...]:
             )
         case branches.STAGE:
             return tuple(_merged(record, table) for table in _counted(record, "added"))
+        case forget.STAGE:
+            return tuple(
+                RowChange(table, 0, record.counts[f"{table}:removed"])
+                for table in _counted(record, "removed")
+            )
         case rollback.STAGE:
             return tuple(_rolled_back(record, table) for table in _counted(record, "after"))
         case _:
@@ -115,6 +120,8 @@ def note(record: Record) -> str:
             return f"batch {details['batch']}"
         case branches.STAGE:
             return f"branch {details['branch']}"
+        case forget.STAGE:
+            return f"{details['reason']}; purge after {str(details['purge_after'])[:10]}"
         case rollback.STAGE:
             to = Pin.parse(record.inputs["to"]).commit[:_SHORT]
             return f"to {to}, {len(details['supersedes'])} runs undone: {details['reason']}"

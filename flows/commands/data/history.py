@@ -130,7 +130,7 @@ def _show_drift(found: "list[Difference]") -> None:
         (one.table, move.column, *_moved(move), _new_names(move))
         for one in found
         for move in one.drift[:_MOST_MOVED]
-        if (move.js or 0.0) >= _VISIBLE or move.missing_before != move.missing_after
+        if max(move.js or 0.0, abs(move.missing_after - move.missing_before)) >= _VISIBLE
     ]
     if not rows:
         return

@@ -35,7 +35,7 @@ def list_tables(on: AtRef = "main", pipeline: PipelineName = None, as_json: AsJs
         (
             _indented(one.table),
             thousands(one.rows),
-            size(one.size_bytes),
+            "purged" if one.size_bytes is None else size(one.size_bytes),
             one.version,
             *_writer(one),
         )
@@ -138,8 +138,8 @@ def _show(found: "Description") -> None:
     table, quality = found.table, found.quality
     stage, run, when = _writer(table)
     say(
-        f"{table.table}: {thousands(table.rows)} rows, {size(table.size_bytes)} in {table.files} "
-        f"files, Delta version {table.version}"
+        f"{table.table}: {thousands(table.rows)} rows, {size(table.size_bytes or 0)} in "
+        f"{table.files} files, Delta version {table.version}"
     )
     say(f"last written by {stage} {run} at {cell(when)} UTC")
     if quality:

@@ -1,0 +1,256 @@
+"""Forgetting a person's rows, or rows past their retention: where they are, and the run itself."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from flows.data.batches import batch_states
+from flows.errors import Misconfigured
+from flows.pipeline import Pipeline
+from flows.tables import quarantine_table
+from storage import forget, records, registry, tables
+from storage.errors import NotFound, Refused
+from storage.forget import Survey
+from storage.lake import LANDING, MAIN, Lake, Pin, releases
+from storage.landing import take_stock
+from storage.runs import Outcome, Provenance
+from storage.selection import ByAge, ByKey, Selection
+from storage.traces import Search
+
+# Shorter values stand in too much by chance, and so many are not worth a search each.
+_TELLING_CHARACTERS, _MOST_VALUES = 3, 100
+_READERS = 8
+# What is searched as rows, not as text.
+_ROWS = ("tables/", "landing/", "touched/", "forgotten/")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where rows were found.
+
+    rows: by table, as it stands. files, logs: objects of all versions that hold or describe them.
+    batches: landed batches, as `landing/dataset/id`. branches: other branches that show them.
+    releases: those whose data commit has them. mentions: other objects on main that contain one
+    of the values as text. unreadable: objects that could not be searched.
+    """
+
+    rows: Mapping[str, int]
+    files: int
+    logs: int
+    batches: tuple[str, ...]
+    lingering: tuple[str, ...]
+    branches: tuple[str, ...]
+    releases: tuple[str, ...]
+    mentions: tuple[str, ...]
+    unreadable: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can be forgotten any more, though a purge may wait."""
+        return not self.rows and not self.batches and not self.lingering
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to forget and why. `said` goes on record: it must hold digests, never a value."""
+
+    selection: Selection
+    said: Mapping[str, Any]
+    purge_after: datetime
+
+    @property
+    def id(self) -> str:
+        """The same for the same rows."""
+        return json.dumps(self.said, sort_keys=True)
+
+
+def by_key(
+    dataset: str,
+    columns: Sequence[str],
+    values: Sequence[Sequence[str]],
+    *,
+    secret: bytes,
+    purge_after: datetime,
+) -> Request:
+    """Forget the rows with these keys, of `dataset` and of every table with the same columns.
+
+    On record is an HMAC-SHA256 of each key under `secret`: who has that can tell later whether a
+    key was meant; nobody else can try keys out.
+    """
+    selection = ByKey(tuple(columns), tuple(tuple(row) for row in values))
+    digests = sorted(key_digest(columns, row, secret) for row in values)
+    said = {"kind": "key", "dataset": dataset, "columns": list(columns), "digests": digests}
+    return Request(selection, said, purge_after)
+
+
+def expired(pipeline: Pipeline, name: str, *, now: datetime, purge_after: datetime) -> Request:
+    """Forget the rows of a dataset, and of its quarantine, that are past their retention.
+
+    Raises: Misconfigured for a dataset without a retention or without an event time.
+    """
+    dataset = pipeline.dataset(name)
+    if dataset.retention is None or dataset.event_time is None:
+        raise Misconfigured(
+            f"{name} has no {'event time' if dataset.retention else 'retention'}: no row expires.",
+            remedy="Set Dataset(event_time=..., retention=timedelta(...)) in the pipeline.",
+        )
+    before = (now - dataset.retention).replace(microsecond=0)
+    both = (name, quarantine_table(name))
+    selection = ByAge(name, dataset.event_time, before, both)
+    said = {"kind": "age", "dataset": name, "columns": [dataset.event_time]}
+    return Request(selection, {**said, "before": before.isoformat()}, purge_after)
+
+
+def key_digest(columns: Sequence[str], values: Sequence[str], secret: bytes) -> str:
+    """HMAC-SHA256, in hex, over the canonical JSON of [[column, value], ...] by column."""
+    pairs = sorted(zip(columns, values, strict=True))
+    body = json.dumps(pairs, separators=(",", ":"), ensure_ascii=False)
+    return hmac.new(secret, body.encode(), hashlib.sha256).hexdigest()
+
+
+def look(lake: Lake, pipeline: Pipeline, request: Request, *, on: str = MAIN) -> Found:
+    """Search every version of everything, and change nothing.
+
+    Raises: NotFound if the dataset has no such table or column, Refused if a value cannot be one
+    of its column.
+    """
+    head = lake.pin(pipeline.repository, on)
+    _require_columns(lake, head, request)
+    search = Search(lake, pipeline.repository, request.selection)
+    survey = forget.survey(lake, pipeline.repository, search, on=on)
+    return Found(
+        rows=survey.rows,
+        files=len({place.path for place in survey.traces.files}),
+        logs=len({place.path for place in survey.traces.logs}),
+        batches=survey.landed,
+        lingering=survey.lingering,
+        branches=_branches(lake, survey, on),
+        releases=_releases(lake, pipeline, survey),
+        mentions=_mentions(lake, head, request.selection),
+        unreadable=tuple(sorted({place.path for place in survey.traces.unreadable})),
+    )
+
+
+def carry_out(
+    lake: Lake,
+    pipeline: Pipeline,
+    request: Request,
+    found: Found,
+    *,
+    reason: str,
+    actor: str,
+    on: str = MAIN,
+    by: Provenance | None = None,
+) -> Outcome:
+    """Take the rows out everywhere at once. Raises Refused if one waits in a batch for ingest."""
+    _refuse_waiting(lake, pipeline, found, on)
+    details = {
+        **request.said,
+        "reason": reason,
+        "actor": actor,
+        "purge_after": request.purge_after.isoformat(),
+        "releases": list(found.releases),
+        "branches": list(found.branches),
+    }
+    return forget.forget(
+        lake,
+        pipeline.repository,
+        request.selection,
+        request=request.id,
+        details=details,
+        on=on,
+        by=by,
+    )
+
+
+def period(text: str) -> timedelta:
+    """`30d`, `12h` or `0d`. Raises Misconfigured for anything else."""
+    units = {"d": "days", "h": "hours"}
+    if text[-1:] not in units or not text[:-1].isdecimal() or len(text) > 6:
+        raise Misconfigured(
+            f"{text!r} is no period.", remedy="Write 30d for days or 12h for hours."
+        )
+    return timedelta(**{units[text[-1]]: int(text[:-1])})
+
+
+def _require_columns(lake: Lake, head: Pin, request: Request) -> None:
+    dataset, columns = str(request.said["dataset"]), request.said["columns"]
+    schema = tables.scan(lake, head, dataset).collect_schema()
+    if missing := [name for name in columns if name not in schema]:
+        raise NotFound(
+            f"{dataset} has no column {missing[0]}.",
+            remedy=f"`headrace data show {dataset}` prints its columns.",
+        )
+    if isinstance(request.selection, ByKey):
+        request.selection.typed(schema)
+
+
+def _branches(lake: Lake, survey: Survey, on: str) -> tuple[str, ...]:
+    """People's branches whose newest state still has a file with such rows."""
+    repository = survey.head.repository
+    others = [name for name in lake.fs.branches(repository) if name not in (on, LANDING)]
+    shown = {
+        name: {e.path for e in lake.fs.objects(repository, name, prefix="tables/")}
+        for name in others
+        if not name.startswith("run-")
+    }
+    return tuple(sorted(name for name, paths in shown.items() if paths & survey.traces.paths))
+
+
+def _releases(lake: Lake, pipeline: Pipeline, survey: Survey) -> tuple[str, ...]:
+    """Releases registered with a data commit at which one of the files was read."""
+    try:
+        head = lake.pin(releases(pipeline.name))
+    except NotFound:
+        return ()
+    found = []
+    for record in records.at(lake, head, stage=registry.STAGE):
+        pins = [Pin.parse(text) for text in record.inputs.values()]
+        if any(_has(lake, pin, survey) for pin in pins if pin.repository == pipeline.repository):
+            found.append(str(record.details["release"]))
+    return tuple(sorted(found))
+
+
+def _has(lake: Lake, pin: Pin, survey: Survey) -> bool:
+    for name in tables.names(lake, pin.repository, pin.commit):
+        active = tables.snapshot(lake, pin.repository, pin.commit, name).files
+        if survey.traces.paths & {f"{tables.path_of(name)}/{file}" for file in active}:
+            return True
+    return False
+
+
+def _mentions(lake: Lake, head: Pin, selection: Selection) -> tuple[str, ...]:
+    if not isinstance(selection, ByKey):
+        return ()
+    texts = {text for row in selection.values for text in row if len(text) >= _TELLING_CHARACTERS}
+    wanted = [json.dumps(text, ensure_ascii=False).encode() for text in sorted(texts)]
+    entries = lake.fs.objects(head.repository, head.commit)
+    paths = [e.path for e in entries if not e.path.startswith(_ROWS)]
+
+    def contains(path: str) -> bool:
+        data = lake.fs.get(head.repository, head.commit, path)
+        return any(text in data for text in wanted[:_MOST_VALUES])
+
+    return tuple(path for path, has in zip(paths, _each(contains, paths), strict=True) if has)
+
+
+def _each(function: Callable[[str], bool], items: Sequence[str]) -> list[bool]:
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(function, items))
+
+
+def _refuse_waiting(lake: Lake, pipeline: Pipeline, found: Found, on: str) -> None:
+    """A batch that goes before it landed would take everybody's rows with it."""
+    stock = take_stock(lake, pipeline.repository)
+    states = batch_states(lake, lake.pin(pipeline.repository, on), stock)
+    waiting = [f"landing/{b.dataset}/{b.id}" for b in states if b.state == "waiting"]
+    if first := sorted(set(waiting) & set(found.batches)):
+        raise Refused(
+            f"{first[0]} has such rows and waits for ingest.",
+            remedy="Let ingest run (`prefect deployment run ingest/ingest`), then forget.",
+        )

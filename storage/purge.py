@@ -1,0 +1,135 @@
+"""Purge: erase the bytes that forgotten rows still have in old versions.
+
+lakeFS's commits never change. What it calls a hard delete takes an object's bytes from the storage
+below it; commits that had the object then answer 410 for it. Whether bytes are gone is never
+assumed: a purge is done when the lake itself cannot read one of them any more.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from storage import records
+from storage.errors import NotFound
+from storage.forget import STAGE as FORGET
+from storage.forget import note
+from storage.lake import MAIN, Lake, Pin
+from storage.records import Record
+from storage.runs import Provenance, Run, commit_once
+from storage.traces import Place
+
+STAGE = "purge"
+
+# Erases the bytes at a physical address; false where it cannot.
+Erase = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What became of one request.
+
+    `held` names, by path, the branch that still shows the object; `left` are the physical
+    addresses of bytes that could not be erased from here.
+    """
+
+    request: str
+    due: datetime
+    objects: int
+    erased: int
+    held: dict[str, str]
+    left: tuple[str, ...]
+    is_done: bool
+
+
+def purge(
+    lake: Lake,
+    repository: str,
+    *,
+    now: datetime,
+    erase: Erase,
+    dry_run: bool = False,
+    on: str = MAIN,
+    by: Provenance | None = None,
+) -> list[Purge]:
+    """Carry out what is due, oldest first; given again, it goes on where it stopped.
+
+    What a branch still shows is never erased: the request stays open and names the branch.
+    """
+    head = lake.pin(repository, on)
+    waiting = [record for record in requests(lake, head) if _due(record) <= now]
+    held = _held(lake) if waiting else {}
+    return [_purge(lake, head, one, held, erase, dry_run, on, by) for one in waiting]
+
+
+def requests(lake: Lake, head: Pin) -> list[Record]:
+    """Forgettings whose purge is not done, oldest first."""
+    done = {r.details["request"] for r in records.at(lake, head, stage=STAGE)}
+    found = records.at(lake, head, stage=FORGET)
+    return sorted((r for r in found if r.run_id not in done), key=lambda r: (_due(r), r.run_id))
+
+
+def _purge(
+    lake: Lake,
+    head: Pin,
+    request: Record,
+    held: dict[str, str],
+    erase: Erase,
+    dry_run: bool,
+    on: str,
+    by: Provenance | None,
+) -> Purge:
+    places = note(lake, head, request.run_id)
+    kept: dict[str, str] = {}
+    left: dict[str, None] = {}
+    erased = 0
+    for address, place in _present(lake, head.repository, places).items():
+        if address in held:
+            kept[place.path] = held[address]
+        elif dry_run:
+            left[address] = None
+        elif erase(address) and not lake.fs.readable(head.repository, place.commit, place.path):
+            erased += 1
+        else:
+            left[address] = None
+    is_done = not dry_run and not kept and not left
+    if is_done:
+        _record(lake, head.repository, request, len(places), on, by)
+    return Purge(request.run_id, _due(request), len(places), erased, kept, tuple(left), is_done)
+
+
+def _record(
+    lake: Lake, repository: str, request: Record, objects: int, on: str, by: Provenance | None
+) -> None:
+    def body(run: Run) -> None:
+        run.counts["objects"] = objects
+        run.details.update(request=request.run_id, reason=request.details["reason"])
+
+    run_id = records.run_id(STAGE, request.run_id)
+    commit_once(lake, repository, stage=STAGE, run_id=run_id, body=body, on=on, by=by)
+
+
+def _present(lake: Lake, repository: str, places: list[Place]) -> dict[str, Place]:
+    """Physical address to one object there, of those whose bytes can still be read."""
+    found: dict[str, Place] = {}
+    for place in places:
+        try:
+            address = lake.fs.address(repository, place.commit, place.path)
+        except NotFound:
+            continue
+        if address not in found and lake.fs.readable(repository, place.commit, place.path):
+            found[address] = place
+    return found
+
+
+def _held(lake: Lake) -> dict[str, str]:
+    """Physical address to the branch, of any repository, that shows an object with these bytes."""
+    return {
+        entry.address: f"{repository}/{branch}"
+        for repository in lake.fs.repositories()
+        for branch in lake.fs.branches(repository, hidden=True)
+        for entry in lake.fs.objects(repository, branch)
+    }
+
+
+def _due(record: Record) -> datetime:
+    return datetime.fromisoformat(record.details["purge_after"])

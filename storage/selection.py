@@ -1,0 +1,130 @@
+"""Which rows are meant: those with given keys, or those older than a moment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Protocol
+
+import polars as pl
+from deltalake import DeltaTable
+
+from storage import tables
+from storage.errors import Refused
+
+
+class Selection(Protocol):
+    """Rows to be found in, and taken out of, any table or file that has their columns."""
+
+    def concerns(self, path: str, /) -> bool:
+        """Whether rows may be meant in the object at this path."""
+        ...
+
+    def of(self, rows: pl.LazyFrame) -> pl.LazyFrame | None:
+        """The rows that are meant; None if none can be, for want of a column or its type."""
+        ...
+
+    def delete(self, handle: DeltaTable, schema: pl.Schema, /) -> None:
+        """Take them out of a table, as its next version; no value enters the table's log."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ByKey:
+    """Rows whose columns have one of the given combinations of values, written as text."""
+
+    columns: tuple[str, ...]
+    values: tuple[tuple[str, ...], ...]
+
+    def concerns(self, _path: str, /) -> bool:
+        """Any object."""
+        return True
+
+    def of(self, rows: pl.LazyFrame) -> pl.LazyFrame | None:
+        """The rows with one of the keys, in the type that the columns have here."""
+        schema = rows.collect_schema()
+        if not set(self.columns) <= set(schema):
+            return None
+        try:
+            wanted = self.typed(schema)
+        except Refused:
+            return None
+        return rows.join(wanted.lazy(), on=list(self.columns), how="semi")
+
+    def delete(self, handle: DeltaTable, schema: pl.Schema, /) -> None:
+        """Match the keys as rows: a predicate's text would stand in the table's log."""
+        wanted = self.typed(schema)
+        match = tables.match_on(self.columns, wanted)
+        handle.merge(
+            wanted, match, source_alias="new", target_alias="old"
+        ).when_matched_delete().execute()
+
+    def typed(self, schema: pl.Schema) -> pl.DataFrame:
+        """The keys in the types of a table. Raises Refused for a value that is none of its type."""
+        return pl.DataFrame(
+            [
+                pl.Series(
+                    name, [_typed(row[i], schema[name], name) for row in self.values], schema[name]
+                )
+                for i, name in enumerate(self.columns)
+            ]
+        ).unique()
+
+
+@dataclass(frozen=True, slots=True)
+class ByAge:
+    """Rows of one dataset, and of its quarantine, whose event time lies before a moment."""
+
+    dataset: str
+    event_time: str
+    before: datetime
+    tables: Sequence[str]
+
+    def concerns(self, path: str, /) -> bool:
+        """The dataset's own tables and batches."""
+        folders = [f"{tables.path_of(name)}/" for name in self.tables]
+        return path.startswith((*folders, f"landing/{self.dataset}/"))
+
+    def of(self, rows: pl.LazyFrame) -> pl.LazyFrame | None:
+        """The rows that are too old."""
+        dtype = rows.collect_schema().get(self.event_time)
+        if not isinstance(dtype, pl.Datetime):
+            return None
+        # A time that states no zone was written in UTC.
+        utc = self.before.astimezone(UTC)
+        moment = utc if dtype.time_zone else utc.replace(tzinfo=None)
+        return rows.filter(pl.col(self.event_time) < pl.lit(moment).cast(dtype))
+
+    def delete(self, handle: DeltaTable, schema: pl.Schema, /) -> None:
+        """By the bound itself: it is nobody's."""
+        dtype = schema[self.event_time]
+        zone = 'Some("UTC")' if isinstance(dtype, pl.Datetime) and dtype.time_zone else "None"
+        moment = f"{self.before.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}"
+        # Delta keeps microseconds, and delta-rs compares no two units.
+        bound = f"arrow_cast('{moment}', 'Timestamp(Microsecond, {zone})')"
+        handle.delete(f"{tables.quoted(self.event_time)} < {bound}")
+
+
+def _typed(text: str, dtype: pl.DataType, column: str) -> object:
+    try:
+        return _parsed(text, dtype)
+    except (ValueError, KeyError, OverflowError, pl.exceptions.PolarsError) as error:
+        raise Refused(
+            f"{text!r} cannot be a value of {column}, which is {dtype}.",
+            remedy=f"Write it as {column} holds it: `headrace data show` prints rows.",
+        ) from error
+
+
+def _parsed(text: str, dtype: pl.DataType) -> object:
+    if dtype == pl.String:
+        return text
+    if isinstance(dtype, pl.Datetime):
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment if dtype.time_zone else moment.astimezone(UTC).replace(tzinfo=None)
+    if dtype == pl.Date:
+        return date.fromisoformat(text)
+    if dtype == pl.Boolean:
+        return {"true": True, "false": False}[text.lower()]
+    if not dtype.is_numeric():
+        raise ValueError(f"no value of type {dtype} can be written as text")
+    return pl.Series([text]).cast(dtype, strict=True).item()

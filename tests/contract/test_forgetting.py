@@ -1,0 +1,229 @@
+"""Rows are forgotten everywhere and purged from old versions, on either lakeFS.
+
+A real lakeFS keeps its bytes where this machine may not reach: there a purge lists what is left.
+"""
+
+import io
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+from deltalake import write_deltalake
+
+from storage import records, tables
+from storage.embedded.erasure import erase
+from storage.errors import NotFound, Refused
+from storage.forget import forget, survey
+from storage.lake import Lake, Pin
+from storage.landing import batches, deliver, take_stock
+from storage.purge import Purge, purge, requests
+from storage.rollback import Request, roll_back
+from storage.runs import Outcome, Run, commit_once
+from storage.selection import ByAge, ByKey
+from storage.traces import Search
+
+NOW = datetime.now(UTC)
+WHO = "the-person-to-forget"
+
+
+def add(lake: Lake, repo: str, table: str, *people: str, on: str = "main") -> Outcome:
+    frame = pl.DataFrame({"person": people, "note": [f"about {name}" for name in people]})
+    return commit_once(
+        lake,
+        repo,
+        stage="ingest",
+        run_id=records.run_id("ingest", table, *people),
+        body=lambda run: run.append(table, frame),
+        on=on,
+    )
+
+
+def people(lake: Lake, repo: str, table: str, ref: str = "main") -> set[str]:
+    return set(tables.scan(lake, lake.pin(repo, ref), table).collect()["person"])
+
+
+def forgotten(lake: Lake, repo: str, *names: str, on: str = "main", due: datetime = NOW) -> Outcome:
+    selection = ByKey(("person",), tuple((name,) for name in names or (WHO,)))
+    details = {"reason": "asked", "purge_after": due.isoformat()}
+    return forget(lake, repo, selection, request=str(names), details=details, on=on)
+
+
+def purged(lake: Lake, repo: str, *, now: datetime = NOW) -> list[Purge]:
+    return purge(lake, repo, now=now, erase=erase)
+
+
+def test_the_rows_go_from_every_table_that_has_the_column(lake: Lake, repo: str) -> None:
+    for table in ("visits", "quarantine/visits", "predictions"):
+        add(lake, repo, table, "someone else", WHO)
+    commit_once(
+        lake,
+        repo,
+        stage="ingest",
+        run_id="e" * 64,
+        body=lambda run: run.append("prices", pl.DataFrame({"price": [1]})),
+    )
+    outcome = forgotten(lake, repo)
+    for table in ("visits", "quarantine/visits", "predictions"):
+        assert people(lake, repo, table) == {"someone else"}
+        assert outcome.record.counts[f"{table}:removed"] == 1
+    assert "prices" not in outcome.record.tables
+
+
+def test_no_byte_of_the_value_is_left_at_the_head(lake: Lake, repo: str) -> None:
+    add(lake, repo, "visits", WHO)
+    add(lake, repo, "visits", "someone else")
+    outcome = forgotten(lake, repo)
+    entries = lake.fs.objects(repo, outcome.pin.commit)
+    data = {e.path: lake.fs.get(repo, outcome.pin.commit, e.path) for e in entries}
+    assert not [path for path, content in data.items() if WHO.encode() in content]
+    add(lake, repo, "visits", "one more")
+    assert people(lake, repo, "visits") == {"someone else", "one more"}
+
+
+def test_no_rollback_leads_to_before_rows_were_forgotten(lake: Lake, repo: str) -> None:
+    before = add(lake, repo, "visits", WHO, "someone else").pin
+    after = forgotten(lake, repo).pin
+    with pytest.raises(Refused, match="before rows were forgotten"):
+        roll_back(lake, Request("r1", ("visits",), before, "why", "me"))
+    add(lake, repo, "visits", "a bad delivery")
+    roll_back(lake, Request("r2", ("visits",), after, "why", "me"))
+    assert people(lake, repo, "visits") == {"someone else"}
+
+
+def test_files_that_a_rollback_left_behind_are_forgotten_too(lake: Lake, repo: str) -> None:
+    good = add(lake, repo, "visits", "someone else").pin
+    add(lake, repo, "visits", WHO)
+    roll_back(lake, Request("r1", ("visits",), good, "why", "me"))
+    search = Search(lake, repo, ByKey(("person",), ((WHO,),)))
+    found = survey(lake, repo, search)
+    assert (found.rows, found.lingering) == ({}, ("visits",))
+    outcome = forgotten(lake, repo)
+    assert outcome.record.counts == {"visits:removed": 0}
+    assert survey(lake, repo, search).is_empty
+    assert people(lake, repo, "visits") == {"someone else"}
+
+
+def test_a_landed_batch_goes_whole_and_the_next_run_does_not_see_it(lake: Lake, repo: str) -> None:
+    buffer = io.BytesIO()
+    pl.DataFrame({"person": [WHO]}).write_parquet(buffer)
+    deliver(lake, repo, "visits", "b1", {"part-0.parquet": buffer.getvalue()})
+    deliver(lake, repo, "visits", "b2", {"part-0.parquet": b"torn"})
+    outcome = forgotten(lake, repo)
+    assert outcome.record.details["landed"] == ["landing/visits/b1"]
+    assert [b.id for b in batches(lake, take_stock(lake, repo))] == ["b2"]
+    search = Search(lake, repo, ByKey(("person",), ((WHO,),)))
+    unreadable = {place.path for place in survey(lake, repo, search).traces.unreadable}
+    assert unreadable == {"landing/visits/b2/part-0.parquet"}
+
+
+def test_a_purge_erases_old_versions_and_says_so_only_when_the_lake_cannot_read_them(
+    lake: Lake, repo: str
+) -> None:
+    before = add(lake, repo, "visits", WHO, "someone else").pin
+    forgotten(lake, repo)
+    assert people(lake, repo, "visits", before.commit) == {WHO, "someone else"}
+    (found,) = purged(lake, repo)
+    if found.left:
+        assert not found.is_done
+        assert [r.run_id for r in requests(lake, lake.pin(repo))] == [found.request]
+        return
+    assert (found.is_done, found.held) == (True, {})
+    with pytest.raises(NotFound, match="cannot be read any more"):
+        people(lake, repo, "visits", before.commit)
+    assert people(lake, repo, "visits") == {"someone else"}
+    assert purged(lake, repo) == []
+    assert requests(lake, lake.pin(repo)) == []
+
+
+def test_a_purge_waits_for_its_time(lake: Lake, repo: str) -> None:
+    before = add(lake, repo, "visits", WHO).pin
+    forgotten(lake, repo, due=NOW + timedelta(days=30))
+    assert purged(lake, repo, now=NOW + timedelta(days=29)) == []
+    assert people(lake, repo, "visits", before.commit) == {WHO}
+    assert len(purged(lake, repo, now=NOW + timedelta(days=31))) == 1
+
+
+def test_what_a_branch_still_shows_is_not_erased_under_it(lake: Lake, repo: str) -> None:
+    add(lake, repo, "visits", WHO)
+    lake.fs.create_branch(repo, "mine", source="main")
+    forgotten(lake, repo)
+    (held,) = purged(lake, repo)
+    assert not held.is_done
+    assert set(held.held.values()) == {f"{repo}/mine"}
+    assert people(lake, repo, "visits", "mine") == {WHO}
+    forgotten(lake, repo, on="mine")
+    assert people(lake, repo, "visits", "mine") == set()
+    (done,) = purged(lake, repo)
+    assert done.held == {}
+
+
+def test_a_dry_run_erases_nothing(lake: Lake, repo: str) -> None:
+    before = add(lake, repo, "visits", WHO).pin
+    forgotten(lake, repo)
+    (found,) = purge(lake, repo, now=NOW, erase=erase, dry_run=True)
+    assert found.left
+    assert people(lake, repo, "visits", before.commit) == {WHO}
+
+
+def test_what_is_in_no_reach_is_refused_and_main_is_untouched(lake: Lake, repo: str) -> None:
+    head = add(lake, repo, "visits", "someone else").pin
+    with pytest.raises(Refused, match="no such row"):
+        forgotten(lake, repo)
+    assert lake.pin(repo) == head
+
+
+def test_an_ingest_that_merges_first_is_searched_as_well(
+    lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(lake, repo, "visits", WHO)
+    original, raced = Run.put, []
+
+    def put_after_another_merge(self: Run, path: str, data: bytes) -> None:
+        if path.startswith("forgotten/") and not raced:
+            raced.append(add(lake, repo, "visits", "someone else", WHO))
+        original(self, path, data)
+
+    monkeypatch.setattr(Run, "put", put_after_another_merge)
+    outcome = forgotten(lake, repo)
+    assert outcome.record.counts == {"visits:removed": 2}
+    assert people(lake, repo, "visits") == {"someone else"}
+
+
+@pytest.mark.parametrize("zone", ["UTC", None])
+def test_rows_past_a_moment_go_with_those_of_their_quarantine_alone(
+    lake: Lake, repo: str, zone: str | None
+) -> None:
+    at = pl.Series([datetime(2013, 1, day) for day in (1, 2, 3)]).dt.replace_time_zone(zone)
+    frame = pl.DataFrame({"at": at, "n": [1, 2, 3]})
+
+    def body(run: Run) -> None:
+        for table in ("visits", "quarantine/visits", "other"):
+            run.append(table, frame)
+
+    commit_once(lake, repo, stage="ingest", run_id="a" * 64, body=body)
+    old = ByAge(
+        "visits", "at", datetime(2013, 1, 2, 12, tzinfo=UTC), ("visits", "quarantine/visits")
+    )
+    details = {"reason": "old", "purge_after": NOW.isoformat()}
+    outcome = forget(lake, repo, old, request="age", details=details)
+    assert outcome.record.counts == {"visits:removed": 2, "quarantine/visits:removed": 2}
+    left = tables.scan(lake, lake.pin(repo), "visits").collect()
+    assert left["n"].to_list() == [3]
+    assert tables.scan(lake, lake.pin(repo), "other").collect().height == 3
+
+
+def test_a_partitioned_tables_partition_is_searched_and_forgotten(lake: Lake, repo: str) -> None:
+    def body(run: Run) -> None:
+        write_deltalake(
+            f"s3://{repo}/{run.branch}/tables/visits",
+            pl.DataFrame({"person": [WHO, "someone else"], "n": [1, 2]}),
+            partition_by=["person"],
+            storage_options=lake.storage_options,
+        )
+        run.tables["visits"] = 0
+
+    commit_once(lake, repo, stage="ingest", run_id="b" * 64, body=body)
+    forgotten(lake, repo)
+    assert people(lake, repo, "visits") == {"someone else"}
+    head: Pin = lake.pin(repo)
+    assert not [e.path for e in lake.fs.objects(repo, head.commit) if WHO in e.path]

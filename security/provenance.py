@@ -44,7 +44,8 @@ class Build:
     """Everything that determines a model. Non-integer hyperparameters are decimal text.
 
     `cutoff` is the moment whose knowledge counted, `branch` the one whose data were learnt from,
-    `reason` why it was trained.
+    `reason` why it was trained. `data_sha256` maps each dataset to the digest of the files that
+    it consisted of, so that the data can be told again where the lake's commit ids are gone.
     """
 
     run_id: Identifier
@@ -63,6 +64,7 @@ class Build:
     cutoff: Moment | None = None
     branch: Identifier | None = None
     reason: Line | None = None
+    data_sha256: Mapping[Name, Sha256] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,5 +156,9 @@ def _dependencies(build: Build) -> list[dict[str, Any]]:
                 "digest": {"lakefsCommit": pin.commit},
             }
             for name, pin in sorted(build.data.items())
+        ),
+        *(
+            {"name": f"dataset/{name}", "digest": {"sha256": digest}}
+            for name, digest in sorted((build.data_sha256 or {}).items())
         ),
     ]

@@ -29,6 +29,7 @@ from flows.train.seal import Trained, sealed_candidate
 from flows.trust import Trusted
 from storage import candidates, records
 from storage.lake import MAIN, Pin
+from storage.manifests import manifests
 from storage.records import Record
 from storage.registry import head
 from storage.runs import Outcome, Run
@@ -108,6 +109,7 @@ def train(
         run_id=run_id,
         pipeline=stage.pipeline,
         data={"data": data},
+        data_sha256=manifests(stage.lake, data, [d.name for d in stage.pipeline.datasets]),
         branch=on,
         cutoff=split.cutoff,
         code=stage.by.code,

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +20,15 @@ from storage.lake import Pin
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What one training run made, and from what. `branch` is where its data stood."""
+    """What one training run made, and from what. `branch` is where its data stood.
+
+    `data_sha256` maps each dataset to the digest of the files it consists of at the pin.
+    """
 
     run_id: str
     pipeline: Pipeline
     data: Mapping[str, Pin]
+    data_sha256: Mapping[str, str] = field(default_factory=dict)
     branch: str
     cutoff: datetime
     code: Mapping[str, str]
@@ -78,6 +82,7 @@ def _build(trained: Trained) -> Build:
         cutoff=moment_text(trained.cutoff),
         branch=trained.branch,
         reason=trained.reason,
+        data_sha256=dict(trained.data_sha256) or None,
         **fingerprints(pipeline),
     )
 

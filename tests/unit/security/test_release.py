@@ -378,3 +378,14 @@ def test_who_and_why_are_one_visible_line(home: Any, released: SimpleNamespace, 
             policy=home.policy,
             signer=home.signers["releaser"],
         )
+
+
+def test_a_release_binds_the_digests_of_its_data(home: Any, tmp_path: Path, build: Any) -> None:
+    bound = dataclasses.replace(build, data_sha256={"flights": "55" * 32})
+    home.make_release(tmp_path / "p", tmp_path / "1", build=bound)
+    verified = verify_release(tmp_path / "1", policy=home.policy)
+    assert verified.release.build.data_sha256 == {"flights": "55" * 32}
+    fields = json.loads((tmp_path / "1" / "provenance.dsse.json").read_bytes())
+    statement = json.loads(envelope.decode64(fields["payload"], "payload"))
+    named = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    assert {"name": "dataset/flights", "digest": {"sha256": "55" * 32}} in named

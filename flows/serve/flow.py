@@ -15,10 +15,10 @@ from prefect.states import Completed
 from flows.errors import Misconfigured
 from flows.events import PUBLISHED, REGISTERED, announce
 from flows.serve.promote import promote
-from flows.serve.register import register_candidate
+from flows.serve.register import register_candidate, why_not
 from flows.stage import Stage, open_stage
 from flows.trust import Trusted
-from storage.lake import MAIN
+from security.index import Index
 from storage.records import Record
 from storage.registry import ReleaseRef, head
 
@@ -55,24 +55,15 @@ def serve(
         registered = verify_and_register(pipeline, candidate)
         release, reason = str(registered.details["release"]), str(registered.details["reason"])
         _link(stage, registered)
-        if declined := why_not(stage, registered, environment):
+        if declined := why_not(registered, _running(stage, environment), environment):
             return Completed(message=f"registered {release}; not promoted: {declined}")
     return _promote(stage, ReleaseRef.parse(str(release)), environment, reason, actor)
 
 
-def why_not(stage: Stage, registered: Record, environment: str) -> str:
-    """Why a registered candidate is not promoted by itself; empty if it is."""
-    if registered.details["branch"] != MAIN:
-        return f"it was trained on {registered.details['branch']}"
+def _running(stage: Stage, environment: str) -> Index | None:
     trusted, pin = Trusted.load(stage.settings.keys), head(stage.lake, stage.pipeline.name)
     current = trusted.newest_index(stage.lake, pin, environment)
-    running = current.index.release if current else None
-    if running and f"{running.model}/{running.version}" == registered.details["release"]:
-        return ""
-    if registered.details["against"] == (running.digest if running else None):
-        return ""
-    now = f"{running.model}/{running.version}" if running else "nothing"
-    return f"{environment} runs {now} now, which it was not measured against"
+    return current.index if current else None
 
 
 def _promote(

@@ -11,10 +11,10 @@ from flows.signing import signer
 from flows.trust import Trusted
 from security.candidate import verify_judged
 from security.errors import Untrusted
-from security.index import moment_text
+from security.index import Index, moment_text
 from security.release import sign_release
 from storage import candidates, records, registry
-from storage.lake import Lake, Pin
+from storage.lake import MAIN, Lake, Pin
 from storage.records import Record
 from storage.registry import ReleaseRef
 from storage.runs import Provenance, Run
@@ -30,6 +30,21 @@ def register_run(candidate: str) -> str:
 def registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
     """The candidate's registration, with what it said about its release; None before it."""
     return registry.registered(lake, pipeline, register_run(candidate))
+
+
+def why_not(registered: Record, running: Index | None, environment: str) -> str:
+    """Why a registered candidate is not promoted by itself; empty if it is.
+
+    It was measured against one champion: what another one would have made of it nobody knows.
+    """
+    branch, against = registered.details["branch"], registered.details["against"]
+    current = running.release if running else None
+    named = f"{current.model}/{current.version}" if current else "nothing"
+    if branch != MAIN:
+        return f"it was trained on {branch}"
+    if named == registered.details["release"] or against == (current.digest if current else None):
+        return ""
+    return f"{environment} runs {named} now, which it was not measured against"
 
 
 def register_candidate(

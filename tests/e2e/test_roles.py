@@ -8,7 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,20 @@ from flows.learn.exported import PROFILE, SKOPS
 from flows.learn.fit import fit
 from flows.learn.window import prepare
 from flows.pipeline import Gate, Pipeline
-from flows.serve.register import register_candidate, registration
+from flows.reconcile import flow as reconcile
+from flows.serve.promote import promote
+from flows.serve.register import register_candidate, registration, why_not
+from flows.settings import Settings
 from flows.signing import recipient, signer
+from flows.stage import Stage
 from flows.train.candidate import Candidate, make_candidate
 from flows.train.seal import Trained, sealed_candidate
 from flows.trust import Trusted
 from security.candidate import verify_judged
 from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.gates import GateEvidence, parse_evidence
+from security.index import Index
+from security.index import ReleaseRef as NamedRelease
 from security.pairs import Role
 from security.release import sign_gates
 from security.verify import GATES, read_signed, verify_release
@@ -126,6 +132,17 @@ class House:
 
     def register(self, candidate: str) -> Record:
         return register_candidate(self.lake, self.pipeline, candidate, self.trusted, by=None)
+
+    def promote(self, release: str) -> None:
+        promote(
+            self.lake,
+            self.pipeline,
+            ReleaseRef.parse(release),
+            environment="production",
+            keys_folder=self.keys,
+            reason="a test",
+            actor="serve",
+        )
 
     def versions(self) -> list[int]:
         pin = registry.head(self.lake, self.pipeline.name)
@@ -412,6 +429,97 @@ def test_starts_that_come_twice_or_at_once_leave_one_of_everything(house: House)
     for candidate in (one, two, one):
         assert house.register(candidate).details["release"] in found
     assert len(house.versions()) == len(before) + 2
+
+
+@pytest.mark.parametrize(
+    ("branch", "against", "running", "why"),
+    [
+        ("main", None, None, ""),
+        ("main", "11" * 32, "11" * 32, ""),
+        ("idea", None, None, "it was trained on idea"),
+        ("main", None, "11" * 32, "production runs t/1 now, which it was not measured against"),
+        (
+            "main",
+            "22" * 32,
+            "11" * 32,
+            "production runs t/1 now, which it was not measured against",
+        ),
+        ("main", "22" * 32, None, "production runs nothing now, which it was not measured against"),
+    ],
+)
+def test_a_release_is_promoted_by_itself_only_over_the_champion_it_was_measured_against(
+    branch: str, against: str | None, running: str | None, why: str
+) -> None:
+    details = {"branch": branch, "against": against, "release": "t/2"}
+    record = Record("register", "", "", "", 0.0, "", details=details)
+    index = running and Index(
+        environment="production",
+        number=1,
+        release=NamedRelease("t", 1, running, "models/t/1"),
+        actor="serve",
+        reason="a",
+        created="2013-07-01T00:00:00Z",
+    )
+    assert why_not(record, index or None, "production") == why
+
+
+@pytest.fixture
+def waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    """A pipeline of its own whose records are old enough at once."""
+    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    return stage_of(house)
+
+
+def stage_of(house: House) -> Stage:
+    settings = Settings(root=house.work, home=house.work, lake_endpoint=None)
+    return Stage(settings, house.lake, house.pipeline)
+
+
+def test_what_no_event_carried_on_is_found_in_the_records_at_each_step(
+    house: House, waiting: Stage
+) -> None:
+    def unjudged() -> list[str]:
+        return reconcile.unjudged(waiting, registry.head(house.lake, house.pipeline.name))
+
+    def unreleased() -> list[str]:
+        return reconcile.unreleased(waiting, registry.head(house.lake, house.pipeline.name))
+
+    candidate = house.put(house.trained())
+    assert candidate in unjudged()
+    assert candidate not in unreleased()
+    house.judge(candidate)
+    assert candidate not in unjudged()
+    assert candidate in unreleased()
+    release = str(house.register(candidate).details["release"])
+    assert unreleased()[-1] == candidate, "registered, and named by no index yet"
+    house.promote(release)
+    assert candidate not in unreleased()
+    later = house.put(house.trained())
+    house.judge(later)
+    house.register(later)
+    assert later not in unreleased(), "it was measured against the base rate, not what runs now"
+
+
+def test_what_failed_or_was_refused_is_not_asked_for_again(house: House, waiting: Stage) -> None:
+    candidate = house.put(house.trained())
+    house.put_verdict(candidate, Verdict(failed=("refused: a test",), refused=True))
+    pin = registry.head(house.lake, house.pipeline.name)
+    assert candidate not in reconcile.unjudged(waiting, pin)
+    assert candidate not in reconcile.unreleased(waiting, pin)
+
+
+def test_a_young_candidate_is_left_to_its_event(house: House) -> None:
+    candidate = house.put(house.trained())
+    pin = registry.head(house.lake, house.pipeline.name)
+    assert candidate not in reconcile.unjudged(stage_of(house), pin)
+
+
+def test_a_start_is_asked_for_once_an_hour() -> None:
+    at = datetime(2013, 7, 1, 10, 59, tzinfo=UTC)
+    key = reconcile.hourly("train:abc", at)
+    assert key == reconcile.hourly("train:abc", at.replace(minute=0))
+    assert key != reconcile.hourly("train:abc", at.replace(hour=11, minute=0))
+    assert key != reconcile.hourly("gate:abc", at)
 
 
 def test_a_second_attempt_to_put_a_candidate_keeps_the_first(house: House) -> None:

@@ -1,13 +1,13 @@
-"""`headrace lake`: keep the embedded lake sound, backed up and small."""
+"""`headrace lake`: keep the embedded lake sound, backed up and small, and say who may open it."""
 
 import typer
 
-from flows.commands.lake import keeping
+from flows.commands.lake import keeping, keys
 
 app = typer.Typer(
     name="lake",
-    help="The embedded lake: check, back up, restore, collect garbage.",
+    help="The embedded lake: check, back up, restore, collect garbage, keys.",
     no_args_is_help=True,
 )
-for part in (keeping,):
+for part in (keeping, keys):
     app.add_typer(part.app)

@@ -235,6 +235,8 @@ def provenance_of(build: Json, bundle: Json) -> Json:
         uri = f"lakefs://{pin['repository']}/{pin['commit']}/"
         digest = {"lakefsCommit": pin["commit"]}
         dependencies.append({"name": f"data/{name}", "uri": uri, "digest": digest})
+    for name, manifest in sorted(build.get("dataSha256", {}).items()):
+        dependencies.append({"name": f"dataset/{name}", "digest": {"sha256": manifest}})
     sealed = [
         {"name": f"{file['name']}.sealed", "digest": {"sha256": file["sealedSha256"]}}
         for file in bundle["files"]

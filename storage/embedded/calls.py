@@ -29,7 +29,7 @@ MAX_AMOUNT = 1000
 HEAD_CHANGES_AT_ONCE = 8
 _TRUE = ("true", "1", "t", "T", "TRUE", "True")
 _FALSE = ("false", "0", "f", "F", "FALSE", "False")
-_MAY_BE_EMPTY = frozenset(["prefix", "after", "delimiter", "search"])
+_MAY_BE_EMPTY = frozenset(["prefix", "after", "delimiter", "search", "since", "stop_at"])
 
 logger = logging.getLogger("storage.embedded")
 T = TypeVar("T")

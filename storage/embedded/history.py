@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from storage.embedded.diff import merge_edits, same
 from storage.embedded.errors import Contended, naming
-from storage.embedded.graph import NS, Commit, add_commit, get_commit, now_ns
+from storage.embedded.graph import NS, Commit, add_commit, get_commit, log, now_ns
 from storage.embedded.lake import Lake, View, store_nodes
 from storage.embedded.objects import merge_points
 from storage.embedded.refs import Branch, check_branch, check_ref, get_branch, resolve_commit
@@ -103,9 +103,8 @@ def merge(
             get_commit(view.rows, repository, commit_id)
             for commit_id in (base_id, theirs_id, ours_id)
         )
-        if same_tree(view.nodes, theirs.tree, base.tree) and not (
-            message.allow_empty or message.force
-        ):
+        may_be_empty = message.allow_empty or message.force or _emptied(view, repository, theirs_id)
+        if not may_be_empty and same_tree(view.nodes, theirs.tree, base.tree):
             raise Refused(f"update branch {destination}: {NO_CHANGES}")
         tree = _merged(view, base.tree, theirs.tree, ours.tree, strategy)
         parents = [ours_id] if squash else [ours_id, theirs_id]
@@ -200,6 +199,15 @@ def _clean(view: View, repository: str, branch: str) -> tuple[Branch, int]:
     if next(uncommitted(view.rows, view.nodes, tree, found.area), None):
         raise Refused(DIRTY)
     return found, newest(view.rows, found.area)
+
+
+def _emptied(view: View, repository: str, commit: str) -> bool:
+    """Whether all objects were deleted again: to lakeFS that is not the tree of a new repository.
+
+    A branch that ends so still merges, and changes nothing.
+    """
+    commits = log(view.rows, repository, commit)
+    return not next(commits)[1].tree and any(found.tree for _, found in commits)
 
 
 def _merged(view: View, base: str, source: str, target: str, strategy: str) -> str:

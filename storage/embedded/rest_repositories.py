@@ -53,8 +53,10 @@ async def create(call: Call) -> Response:
     """A new repository."""
     call.refuse("bare")
     body = await call.body(RepositoryCreation)
-    if body.sample_data or body.storage_id:
-        raise Unsupported("the embedded lakeFS has neither sample data nor storage ids")
+    if body.storage_id:
+        raise Refused("storage id: invalid value: validation error")
+    if body.sample_data:
+        raise Unsupported("the embedded lakeFS has no sample data")
     call.check_repository(Right.WRITE, body.name)
     made = await call.write(_create, body)
     return reply(_shown(made), 201)

@@ -7,7 +7,8 @@ from storage.embedded.sessions import issue_token
 
 LAKEFS_VERSION = "1.84.0"
 """The release whose API this server follows."""
-VERSION = {"version": LAKEFS_VERSION, "version_context": "headrace-embedded"}
+# Any other context than this makes lakectl warn, on every command, that it is the wrong client.
+VERSION = {"version": LAKEFS_VERSION, "version_context": "lakeFS"}
 STORAGE = {
     "blockstore_description": "",
     "blockstore_id": "",

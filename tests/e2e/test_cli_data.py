@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from examples.flights.pipeline import pipeline as flights
 from flows.cli import assemble
+from flows.data.forget import key_digest
 from flows.errors import Misconfigured
 from flows.ingest.land import Landed, land, waiting
 from flows.pipeline import Pipeline
@@ -24,6 +25,7 @@ from storage import tables
 from storage.errors import Conflict, NotFound, Refused
 from storage.lake import Lake
 from storage.landing import deliver, take_stock
+from storage.runs import commit_once
 
 
 def planes(*tails: str, seats: float = 150.0) -> pl.DataFrame:
@@ -420,6 +422,96 @@ def test_a_rollbacks_dry_run_changes_nothing(project: Project) -> None:
     assert len(found["supersedes"]) == 1
     assert "planes: 2 rows now, 1 then" in project.run(*command).stderr
     assert project.rows() == {"N1", "N2"}
+
+
+FORGET = ("data", "forget", "--dataset", "planes", "--reason", "request 17")
+
+
+def test_forget_lists_what_was_found_where_and_a_dry_run_changes_nothing(project: Project) -> None:
+    good = project.land("a", planes("N1", "N2")).commit
+    lake, name = project.lake, project.pipeline.name
+    commit_once(
+        lake,
+        f"{name}-releases",
+        stage="register",
+        run_id="9" * 64,
+        body=lambda run: run.details.update(release=f"{name}/1"),
+        inputs={"data": lake.pin(name, good)},
+    )
+    project.run("data", "branch", "mine")
+    found = project.read(*FORGET, "--key", "tailnum=N1", "--dry-run")
+    assert (found["dry_run"], found["run_id"]) == (True, None)
+    assert found["found"]["rows"] == {"planes": 1}
+    assert found["found"]["batches"] == ["landing/planes/a"]
+    assert found["found"]["branches"] == ["mine"]
+    assert found["found"]["releases"] == [f"{name}/1"]
+    assert (found["found"]["files"], found["found"]["logs"]) == (2, 1)
+    assert project.rows() == {"N1", "N2"}
+    assert project.lake.pin(name).commit == good
+
+
+def test_forget_then_purge_leaves_a_record_without_the_value(project: Project) -> None:
+    before = project.land("a", planes("NOBODYS", "N2")).commit
+    found = project.read(*FORGET, "--key", "tailnum=NOBODYS", "--purge-after", "0d", "--yes")
+    assert project.rows() == {"N2"}
+    whole = project.run("runs", "show", found["run_id"]).stdout
+    assert "NOBODYS" not in whole
+    assert "request 17" in whole
+    secret = bytes.fromhex((project.folder / ".headrace" / "forget.key").read_text())
+    assert key_digest(["tailnum"], ["NOBODYS"], secret) in whole
+    (purged,) = project.read("data", "purge", "--yes")["purged"]
+    assert purged["request"] == found["run_id"]
+    if purged["is_done"]:
+        gone = project.run("data", "show", "planes", "--at", before).exception
+        assert isinstance(gone, NotFound)
+        assert "data log" in gone.remedy
+        listed = project.read("data", "ls", "--at", before)["tables"]
+        assert [(one["table"], one["rows"]) for one in listed] == [("planes", None)]
+        assert project.read("data", "purge", "--yes")["purged"] == []
+    newest = project.read("data", "log", "planes")[0]
+    assert newest["changes"] == [{"table": "planes", "added": 0, "removed": 1, "changed": 0}]
+    assert newest["note"].startswith("request 17; purge after ")
+
+
+def test_forgetting_again_finds_nothing_and_changes_nothing(project: Project) -> None:
+    project.land("a", planes("N1", "N2"))
+    project.run(*FORGET, "--key", "tailnum=N1", "--yes")
+    head = project.lake.pin(project.pipeline.repository)
+    again = project.run(*FORGET, "--key", "tailnum=N1", "--yes")
+    assert again.exit_code == 0
+    assert "There is no such row." in again.stderr
+    assert project.lake.pin(project.pipeline.repository) == head
+
+
+def test_keys_come_from_a_file_in_the_type_of_their_column(project: Project) -> None:
+    project.land("a", planes("N1", "N2", "N3"))
+    (project.folder / "keys.csv").write_text("tailnum,seats\nN1,150\nN2,151\n")
+    found = project.read(*FORGET, "--keys", str(project.folder / "keys.csv"), "--yes")
+    assert found["found"]["rows"] == {"planes": 1}
+    assert project.rows() == {"N2", "N3"}
+    wrong = project.run(*FORGET, "--key", "seats=many", "--yes").exception
+    assert isinstance(wrong, Refused)
+    assert "'many' cannot be a value of seats, which is Float64" in str(wrong)
+    assert "has no column tail" in str(project.run(*FORGET, "--key", "tail=N1").exception)
+
+
+def test_a_batch_that_waits_for_ingest_is_never_dropped(project: Project) -> None:
+    project.land("a", planes("N1"))
+    content = {"part-0.parquet": parquet(planes("N2"))}
+    deliver(project.lake, project.pipeline.repository, "planes", "fresh", content)
+    refused = project.run(*FORGET, "--key", "tailnum=N2", "--yes").exception
+    assert isinstance(refused, Refused)
+    assert "landing/planes/fresh has such rows and waits for ingest" in str(refused)
+    states = {b["id"]: b["state"] for b in project.read("data", "batches")["batches"]}
+    assert states == {"a": "merged", "fresh": "waiting"}
+
+
+def test_expire_needs_a_retention_and_says_where_to_state_it(project: Project) -> None:
+    project.land("a", planes("N1"))
+    assert "No dataset" in project.run("data", "expire").stderr
+    refused = project.run("data", "expire", "planes").exception
+    assert isinstance(refused, Misconfigured)
+    assert "retention" in refused.remedy
 
 
 def test_runs_are_listed_newest_first_and_shown_whole(project: Project) -> None:

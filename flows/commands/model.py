@@ -1,14 +1,20 @@
 """`headrace model`: the registered releases."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commandline import AsJson, PipelineName
+from flows.commandline import AsJson, PipelineName, Reason, Yes
 
 if TYPE_CHECKING:
+    from flows.serve.proposals import Proposal
     from flows.serve.releases import Checked, Listed
     from security.statement import ModelRelease
+
+Environment = Annotated[
+    str | None, typer.Option(help="Which environment; by default the settings' own.")
+]
 
 app = typer.Typer(
     name="model",
@@ -68,6 +74,104 @@ def show(
         _show(found, found.verified.release, places)
 
 
+@app.command()
+def promote(
+    release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    reason: Reason,
+    environment: Environment = None,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign the environment's next index; where two releasers are demanded, propose it."""
+    from flows.lakes import open_pipeline
+    from flows.serve.promote import promote as publish
+    from flows.terminal import actor, say, show_json, tell
+    from storage.registry import ReleaseRef
+
+    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
+    opened.releases()
+    done = publish(
+        opened.lake,
+        opened.pipeline,
+        ref,
+        environment=environment or opened.settings.environment,
+        keys_folder=opened.settings.keys,
+        reason=reason,
+        actor=actor(),
+        by=opened.by("headrace model promote", actor()),
+    )
+    if as_json:
+        show_json({**asdict(done), "release": str(ref)})
+        return
+    if done.already:
+        tell("This was done before; nothing was changed now.")
+    say(done.told)
+
+
+@app.command()
+def proposals(
+    environment: Environment = None,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the indexes that wait for another releaser, and what became of earlier ones."""
+    from flows.lakes import open_pipeline
+    from flows.serve.proposals import proposals as read
+    from flows.terminal import show_json, show_table, tell
+    from flows.trust import Trusted
+
+    opened = open_pipeline(pipeline)
+    pin, trusted = opened.releases(), Trusted.load(opened.settings.keys)
+    found = read(opened.lake, pin, trusted, environment or opened.settings.environment)
+    if as_json:
+        show_json([_proposed(one) for one in reversed(found)])
+        return
+    if not found:
+        tell("There are no proposals.")
+        return
+    head = ("proposal", "state", "kind", "release", "signatures", "by", "expires (UTC)", "reason")
+    show_table(head, [_proposal_row(one) for one in reversed(found)], right="proposal")
+
+
+@app.command()
+def approve(
+    proposal: Annotated[int, typer.Argument(help="Its number, as `model proposals` prints it.")],
+    environment: Environment = None,
+    yes: Yes = False,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify what a proposal names and sign it too; the last signature needed publishes it."""
+    from flows.lakes import open_pipeline
+    from flows.serve.approval import approve as sign
+    from flows.serve.proposals import open_proposal
+    from flows.terminal import actor, confirm, say, show_json
+    from flows.trust import Trusted
+
+    opened = open_pipeline(pipeline)
+    place = environment or opened.settings.environment
+    pin, trusted = opened.releases(), Trusted.load(opened.settings.keys)
+    one = open_proposal(opened.lake, pin, trusted, place, proposal)
+    _tell_proposal(one)
+    confirm(f"Sign proposal {proposal} of {place}?", yes=yes)
+    by = opened.by("headrace model approve", actor())
+    done = sign(
+        opened.lake,
+        opened.pipeline,
+        environment=place,
+        number=proposal,
+        trusted=trusted,
+        actor=actor(),
+        by=by,
+    )
+    if as_json:
+        show_json({"proposal": proposal, "index": done.index, "missing": done.missing})
+    elif done.index is None:
+        say(f"proposal {proposal} of {place} is signed; {done.missing} more must sign")
+    else:
+        say(f"{place} index {done.index} names {_release_of(one)}")
+
+
 def _row(one: "Listed") -> tuple[object, ...]:
     release, runs = one.release, ", ".join(f"{n} (index {i})" for n, i in one.runs_in.items())
     if release is None:
@@ -81,6 +185,51 @@ def _row(one: "Listed") -> tuple[object, ...]:
         one.key_id[:12],
         release.reason,
     )
+
+
+def _release_of(one: "Proposal") -> str:
+    return f"{one.index.release.model}/{one.index.release.version}"
+
+
+def _tell_proposal(one: "Proposal") -> None:
+    from flows.terminal import tell
+
+    index = one.index
+    tell(
+        f"{index.actor} proposes a {one.kind} to {_release_of(one)} ({index.reason}) as index "
+        f"{index.number} of {index.environment}; {len(one.key_ids)} of {one.needed} have signed."
+    )
+
+
+def _proposal_row(one: "Proposal") -> tuple[object, ...]:
+    signed = f"{len(one.key_ids)} of {one.needed}"
+    index = one.index
+    return (
+        one.number,
+        one.state,
+        one.kind,
+        _release_of(one),
+        signed,
+        index.actor,
+        one.expires,
+        index.reason,
+    )
+
+
+def _proposed(one: "Proposal") -> dict[str, object]:
+    return {
+        "proposal": one.number,
+        "state": one.state,
+        "kind": one.kind,
+        "environment": one.index.environment,
+        "release": _release_of(one),
+        "index": one.index.number,
+        "actor": one.index.actor,
+        "reason": one.index.reason,
+        "signed_by": one.key_ids,
+        "needed": one.needed,
+        "expires": one.expires,
+    }
 
 
 def _metrics(release: "ModelRelease") -> str:

@@ -89,6 +89,7 @@ def _document(done: "EnvironmentRollback") -> dict[str, object]:
         "release": str(done.release),
         "index": done.index,
         "already": done.already,
+        "proposal": done.proposal,
         "data": data,
     }
 
@@ -96,6 +97,14 @@ def _document(done: "EnvironmentRollback") -> dict[str, object]:
 def _show(done: "EnvironmentRollback") -> None:
     from flows.terminal import say, tell, thousands
 
+    if done.proposal is not None:
+        tell(
+            f"Nothing changed yet. Another releaser approves with `headrace model approve "
+            f"{done.proposal} --environment {done.environment}`; then give this command again for "
+            "the datasets."
+        )
+        say(f"{done.environment} proposal {done.proposal} names {done.release}")
+        return
     if done.already:
         tell("This rollback was done before; nothing was changed now.")
     say(f"{done.environment} index {done.index} names {done.release} instead of {done.left}")

@@ -103,6 +103,23 @@ def approve(
     publish_policy(lake, pipeline, trusted.keys, actor=actor, by=by)
     pin = registry.head(lake, pipeline.name)
     audit.check_grown(lake, pin, trusted.floors)
+    place = path_of(environment, number)
+    with audit.refusals(
+        lake, pipeline.name, actor=actor, subject=place, step="approval", keys=trusted.keys, by=by
+    ):
+        return _approve(lake, pipeline, pin, trusted, environment, number, actor, by)
+
+
+def _approve(
+    lake: Lake,
+    pipeline: Pipeline,
+    pin: Pin,
+    trusted: Trusted,
+    environment: str,
+    number: int,
+    actor: str,
+    by: Provenance | None,
+) -> Approval:
     proposal = open_proposal(lake, pin, trusted, environment, number)
     releaser = signing.signer(trusted.keys, "releaser")
     if releaser.public.key_id in proposal.key_ids:

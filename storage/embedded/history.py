@@ -103,9 +103,10 @@ def merge(
             get_commit(view.rows, repository, commit_id)
             for commit_id in (base_id, theirs_id, ours_id)
         )
-        may_be_empty = message.allow_empty or message.force or _emptied(view, repository, theirs_id)
-        if not may_be_empty and same_tree(view.nodes, theirs.tree, base.tree):
-            raise Refused(f"update branch {destination}: {NO_CHANGES}")
+        forced = message.allow_empty or message.force
+        if not forced and same_tree(view.nodes, theirs.tree, base.tree):
+            if not _newly_empty(view, repository, base_id, theirs_id):
+                raise Refused(f"update branch {destination}: {NO_CHANGES}")
         tree = _merged(view, base.tree, theirs.tree, ours.tree, strategy)
         parents = [ours_id] if squash else [ours_id, theirs_id]
         made = _commit(told, parents, tree, max(ours.generation, theirs.generation))
@@ -201,11 +202,15 @@ def _clean(view: View, repository: str, branch: str) -> tuple[Branch, int]:
     return found, newest(view.rows, found.area)
 
 
-def _emptied(view: View, repository: str, commit: str) -> bool:
-    """Whether all objects were deleted again: to lakeFS that is not the tree of a new repository.
+def _newly_empty(view: View, repository: str, base: str, commit: str) -> bool:
+    """Whether there were objects between the two and all are deleted again.
 
-    A branch that ends so still merges, and changes nothing.
+    To lakeFS that is not the empty tree of a new repository: it merges, and changes nothing.
     """
+    return _emptied(view, repository, commit) and not _emptied(view, repository, base)
+
+
+def _emptied(view: View, repository: str, commit: str) -> bool:
     commits = log(view.rows, repository, commit)
     return not next(commits)[1].tree and any(found.tree for _, found in commits)
 

@@ -357,3 +357,14 @@ def test_no_write_is_lost_while_commits_run(rest):
         list(pool.map(write, range(30)))
     rest.post("/branches/main/commits", {"message": "last"})
     assert rest.paths("main@", amount=100) == [f"key-{number:02}" for number in range(30)]
+
+
+def test_a_branch_whose_objects_were_all_deleted_merges_once_into_a_new_repository(rest):
+    rest.branch("work")
+    rest.put("work", "key")
+    rest.commit("work")
+    rest.call("DELETE", "/branches/work/objects", params={"path": "key"})
+    rest.commit("work")
+    assert rest.merge("work", "main").status_code == 200
+    assert rest.paths("main") == []
+    assert message(rest.merge("work", "main")) == (400, "update branch main: no changes")

@@ -103,10 +103,9 @@ def merge(
             get_commit(view.rows, repository, commit_id)
             for commit_id in (base_id, theirs_id, ours_id)
         )
-        forced = message.allow_empty or message.force
-        if not forced and same_tree(view.nodes, theirs.tree, base.tree):
-            if not _newly_empty(view, repository, base_id, theirs_id):
-                raise Refused(f"update branch {destination}: {NO_CHANGES}")
+        unchanged = same_tree(view.nodes, theirs.tree, base.tree)
+        if unchanged and not _newly_empty(view, repository, base_id, theirs_id):
+            _refuse_unchanged(destination, message)
         tree = _merged(view, base.tree, theirs.tree, ours.tree, strategy)
         parents = [ours_id] if squash else [ours_id, theirs_id]
         made = _commit(told, parents, tree, max(ours.generation, theirs.generation))
@@ -200,6 +199,11 @@ def _clean(view: View, repository: str, branch: str) -> tuple[Branch, int]:
     if next(uncommitted(view.rows, view.nodes, tree, found.area), None):
         raise Refused(DIRTY)
     return found, newest(view.rows, found.area)
+
+
+def _refuse_unchanged(destination: str, message: Message) -> None:
+    if not (message.allow_empty or message.force):
+        raise Refused(f"update branch {destination}: {NO_CHANGES}")
 
 
 def _newly_empty(view: View, repository: str, base: str, commit: str) -> bool:

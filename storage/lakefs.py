@@ -386,6 +386,11 @@ class LakeFS:
 def _translated(error: ApiException, what: str, access: Access) -> StorageError:
     status, said = error.status or 0, _message(error)
     text = f"{what}: {said} (lakeFS answered {status})"
+    if status == 401 and "insufficient permissions" in said:
+        return Forbidden(
+            f"The access key {access.access_key_id} may not do this ({what}).",
+            remedy="Use a key with a grant for it: `headrace lake keys create`.",
+        )
     if status == 401:
         return Forbidden(
             f"lakeFS at {access.endpoint} does not accept the access key "

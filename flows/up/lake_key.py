@@ -1,10 +1,19 @@
-"""The key of the embedded lake, made once."""
+"""The keys of the embedded lake: the one for everything, and the prediction service's own."""
 
 import json
 import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from flows.settings import LakeAccess, Settings
 from flows.up.private_files import read_or_create
+from flows.up.surroundings import LAKE_SECRETS
+
+if TYPE_CHECKING:
+    from storage.embedded.keyring import Keyring
+    from storage.embedded.keys import Grant, Key
+
+SERVICE_KEY = "prediction-service"
 
 
 def ensure_lake_key(settings: Settings) -> LakeAccess:
@@ -12,6 +21,39 @@ def ensure_lake_key(settings: Settings) -> LakeAccess:
     if settings.lake_is_embedded and not _given(settings):
         read_or_create(settings.lake_credentials_file, _made())
     return settings.lake_access()
+
+
+def service_key(settings: Settings) -> Mapping[str, str]:
+    """The variables with which the prediction service reaches an embedded lake.
+
+    Its key reads releases and writes to `landing`, and nothing else: training data is not its
+    business, and what it lands is checked before it counts. A lakeFS of one's own has its own
+    keys; there this is empty.
+    """
+    if not settings.lake_is_embedded:
+        return {}
+    from flows.lakes import load_definition
+    from storage.embedded.keyring import Keyring
+    from storage.embedded.keys import Grant
+    from storage.lake import LANDING
+
+    _, pipeline = load_definition(settings.pipeline)
+    grants = (
+        Grant.parse(f"read:{pipeline.releases}"),
+        Grant.parse(f"write:{pipeline.repository}/{LANDING}"),
+    )
+    key = _kept(Keyring(settings.home / "lake"), grants)
+    return dict(zip(LAKE_SECRETS, (key.id, key.secret), strict=True))
+
+
+def _kept(ring: "Keyring", grants: "tuple[Grant, ...]") -> "Key":
+    """The service's key, made anew where the pipeline became another."""
+    found = next((one for one in ring.listed() if one.name == SERVICE_KEY), None)
+    if found is not None and found.grants == grants and (key := ring.find(found.id)):
+        return key
+    if found is not None:
+        ring.revoke(SERVICE_KEY)
+    return ring.create(SERVICE_KEY, grants)
 
 
 def _given(settings: Settings) -> bool:

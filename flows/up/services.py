@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flows.settings import LOOPBACK, Settings
 from flows.up.asking import answers, worker_polls
+from flows.up.lake_key import service_key
 from flows.up.surroundings import LAKE_SECRETS, LAKECTL_SECRETS, overlay
 
 WORK_POOL = "local"
@@ -130,6 +131,7 @@ def _prediction(settings: Settings) -> Service:
         ready=lambda _: answers(f"{url}/health/live"),
         port=settings.service_port,
         port_variable="HEADRACE_SERVICE_PORT",
+        secrets=lambda: service_key(settings),
         needs=(LAKE,),
         grace_s=30.0,
     )

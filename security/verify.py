@@ -5,11 +5,12 @@
     gates.dsse.json       gatekeeper: what was measured, against which thresholds
     card.md  recipients.json  payload/<name>.sealed
 
-Needs no private key and decrypts nothing; `open_bundle` comes after.
+Needs no private key and decrypts nothing; `open_bundle` comes after. `opening.verify_and_open` does
+both in one read.
 """
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from security.errors import Untrusted
 from security.files import names_in, read_regular
 from security.gates import parse_evidence, shortfalls
 from security.policy import RULES, TRUST, TrustPolicy
-from security.provenance import Build, parse_provenance
+from security.provenance import Build, SealedBundle, parse_provenance
 from security.recipients import RECIPIENTS
 from security.statement import ModelRelease, parse_release
 from security.trust import Enrolled
@@ -55,6 +56,8 @@ class VerifiedRelease:
 
 
 Steps = Generator[Step, None, VerifiedRelease]
+# What step 9 does to the folder's payload; it returns the number of recipients.
+PayloadCheck = Callable[[Path, SealedBundle], int]
 
 
 def verify_release(
@@ -64,7 +67,11 @@ def verify_release(
 
     Raises: Untrusted at the first step that fails, naming the reason.
     """
-    steps = verification(folder, policy=policy, name=name, version=version)
+    return run_steps(verification(folder, policy=policy, name=name, version=version))
+
+
+def run_steps(steps: Steps) -> VerifiedRelease:
+    """What `steps` come to, if each of them passes."""
     while True:
         try:
             next(steps)
@@ -73,7 +80,12 @@ def verify_release(
 
 
 def verification(
-    folder: Path, *, policy: TrustPolicy, name: str | None = None, version: int | None = None
+    folder: Path,
+    *,
+    policy: TrustPolicy,
+    name: str | None = None,
+    version: int | None = None,
+    payload: PayloadCheck = check_bundle,
 ) -> Steps:
     """The steps of `verify_release`, each yielded once it has passed.
 
@@ -108,7 +120,7 @@ def verification(
 
     # 4. to 9.
     card = read_regular(folder / CARD, max_bytes=MAX_CARD_BYTES)
-    for title, finding in bindings(folder, release, card=card, policy=policy):
+    for title, finding in bindings(folder, release, card=card, policy=policy, payload=payload):
         yield passed(title, finding)
     return VerifiedRelease(release, signed.digest, signed.key_id, tuple(steps))
 
@@ -127,7 +139,12 @@ class Signed:
 
 
 def bindings(
-    folder: Path, release: ModelRelease, *, card: bytes, policy: TrustPolicy
+    folder: Path,
+    release: ModelRelease,
+    *,
+    card: bytes,
+    policy: TrustPolicy,
+    payload: PayloadCheck = check_bundle,
 ) -> Generator[tuple[str, str], None, None]:
     """Steps 4 to 9: what a release must agree with, before it is signed and after."""
     # 4. Provenance.
@@ -167,7 +184,7 @@ def bindings(
     size = sum(file.sealed_size for file in release.bundle.files)
     if size > policy.limits.sealed_bytes:
         raise Untrusted(f"the payload is larger than the policy's {policy.limits.sealed_bytes}")
-    recipients = check_bundle(folder, release.bundle)
+    recipients = payload(folder, release.bundle)
     yield "payload", f"{len(release.bundle.files)} files, {size} bytes, {recipients} recipients"
 
 

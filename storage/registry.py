@@ -1,5 +1,6 @@
 """The model registry: one folder per version in the releases repository, and who serves what.
 
+candidates/<id>/...                     what may become a release (storage/candidates.py)
 models/<model>/<version>/...            release statement, evidence, sealed payload, card
 environments/<name>/index/<n>.json      numbered signed indexes: the deployment history
 policy/...                              the trust policy the releases are checked against

@@ -1,5 +1,6 @@
 """Registration: the releaser verifies a judged candidate and states the release itself."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,9 +10,12 @@ from flows.card import render_card
 from flows.pipeline import Pipeline
 from flows.signing import signer
 from flows.trust import Trusted
-from security.candidate import verify_judged
+from security.candidate import VerifiedCandidate, verify_judged
 from security.errors import Untrusted
+from security.gates import GateEvidence
 from security.index import Index, moment_text
+from security.pairs import RoleSigner
+from security.policy import TrustPolicy
 from security.release import sign_release
 from storage import candidates, records, registry
 from storage.lake import MAIN, Lake, Pin
@@ -57,51 +61,84 @@ def register_candidate(
     """
     if found := registration(lake, pipeline.name, candidate):
         return found
-    policy, pin = trusted.policy, registry.head(lake, pipeline.name)
     path, step = candidates.path_of(candidate), "registration"
     telling = audit.refusals(
         lake, pipeline.name, actor=ACTOR, subject=path, step=step, keys=trusted.keys, by=by
     )
     with TemporaryDirectory(prefix="headrace-") as private, telling:
+        pin = registry.head(lake, pipeline.name)
         folder = registry.download(lake, pin, path, Path(private) / "release")
-        verified, evidence = verify_judged(
-            folder, policy=policy, model=pipeline.name, run_id=candidate
-        )
-        build, releaser = verified.build, signer(trusted.keys, "releaser")
-        if build.pipeline != pipeline.name or build.data.keys() != {"data"}:
-            raise Untrusted(f"the candidate is not one of {pipeline.name}, on one data commit")
-
-        def sign(version: int) -> Path:
-            sign_release(
-                folder,
-                version=version,
-                card=render_card(pipeline, build, verified.sealed, evidence),
-                created=moment_text(datetime.now(UTC)),
-                created_by=ACTOR,
-                reason=build.reason or "-",
-                policy=policy,
-                signer=releaser,
-                parent=evidence.against,
-            )
-            return folder
-
-        def tell(run: Run, ref: ReleaseRef, signed: Path) -> None:
-            audit.append(run, *audit.registration(signed, ref, policy, ACTOR))
-
-        data = build.data["data"]
+        made = _Registration.of(pipeline, candidate, folder, trusted)
         _, outcome = registry.register(
             lake,
             pipeline.name,
             run_id=register_run(candidate),
-            sign=sign,
-            details={
-                "candidate": candidate,
-                "reason": build.reason,
-                "branch": build.branch,
-                "against": evidence.against,
-            },
-            inputs={"data": Pin(data.repository, data.commit)},
+            sign=made.sign,
+            details=made.details,
+            inputs={"data": made.data},
             by=by,
-            also=tell,
+            also=made.tell,
         )
     return outcome.record
+
+
+@dataclass(frozen=True)
+class _Registration:
+    """A verified candidate in a private folder, about to be stated as a release."""
+
+    pipeline: Pipeline
+    folder: Path
+    candidate: VerifiedCandidate
+    evidence: GateEvidence
+    policy: TrustPolicy
+    releaser: RoleSigner
+
+    @classmethod
+    def of(
+        cls, pipeline: Pipeline, candidate: str, folder: Path, trusted: Trusted
+    ) -> "_Registration":
+        """Raises: Untrusted if anything does not hold, BadKey without the releaser's role."""
+        verified, evidence = verify_judged(
+            folder, policy=trusted.policy, model=pipeline.name, run_id=candidate
+        )
+        if verified.build.pipeline != pipeline.name or verified.build.data.keys() != {"data"}:
+            raise Untrusted(f"the candidate is not one of {pipeline.name}, on one data commit")
+        releaser = signer(trusted.keys, "releaser")
+        return cls(pipeline, folder, verified, evidence, trusted.policy, releaser)
+
+    @property
+    def data(self) -> Pin:
+        """What it was trained on."""
+        pin = self.candidate.build.data["data"]
+        return Pin(pin.repository, pin.commit)
+
+    @property
+    def details(self) -> dict[str, object]:
+        """For the record: who comes later looks these up."""
+        build = self.candidate.build
+        return {
+            "candidate": build.run_id,
+            "reason": build.reason,
+            "branch": build.branch,
+            "against": self.evidence.against,
+        }
+
+    def sign(self, version: int) -> Path:
+        """The folder with the release of this version in it; may be called again."""
+        build, sealed = self.candidate.build, self.candidate.sealed
+        sign_release(
+            self.folder,
+            version=version,
+            card=render_card(self.pipeline, build, sealed, self.evidence),
+            created=moment_text(datetime.now(UTC)),
+            created_by=ACTOR,
+            reason=build.reason or "-",
+            policy=self.policy,
+            signer=self.releaser,
+            parent=self.evidence.against,
+        )
+        return self.folder
+
+    def tell(self, run: Run, ref: ReleaseRef, folder: Path) -> None:
+        """The registration in the audit log, in its own commit."""
+        audit.append(run, *audit.registration(folder, ref, self.policy, ACTOR))

@@ -20,8 +20,24 @@ class Untrusted(SecurityError):
 
 
 class CannotDecrypt(SecurityError):
-    """The payload did not authenticate; the reason stays in the audit log."""
+    """The payload did not authenticate. Every cause reads the same; `detail` is for the audit log.
+
+    Nothing shows `detail` by itself: it is in neither `str` nor `repr`.
+    """
+
+    def __init__(self, problem: str, *, remedy: str = "", detail: str = "") -> None:
+        super().__init__(problem, remedy=remedy)
+        self.detail = detail
 
 
 class BadKey(SecurityError, ValueError):
     """A key cannot be used; nothing was signed or decrypted with it."""
+
+
+def cannot_decrypt(detail: str) -> CannotDecrypt:
+    """One error for every cause: a caller learns nothing about keys from it; an auditor does."""
+    return CannotDecrypt(
+        "the sealed payload does not open with this key",
+        remedy="fetch the release again, or ask its owner to add this recipient",
+        detail=detail,
+    )

@@ -13,11 +13,10 @@ from typing import Annotated
 
 from security import canonical
 from security.envelope import decode64, encode64
-from security.errors import SecurityError, Untrusted
+from security.errors import SecurityError, Untrusted, cannot_decrypt
 from security.files import read_regular, replace_file
 from security.pairs import Opener, PublicRecipient
 from security.record import Identifier, Sha256, Text, from_json, to_bytes
-from security.stream import cannot_decrypt
 
 RECIPIENTS = "recipients.json"
 MAX_RECIPIENTS = 64
@@ -88,9 +87,10 @@ def unwrap_key(stanzas: Stanzas, recipient: Opener) -> bytes:
     try:
         key = recipient.unwrap(decode64(wrapped, "a stanza"), info=info)
     except SecurityError:
-        raise cannot_decrypt() from None
+        found = "the stanza does not open" if wrapped else "there is no stanza for this recipient"
+        raise cannot_decrypt(found) from None
     if len(key) != KEY_BYTES:
-        raise cannot_decrypt()
+        raise cannot_decrypt("the stanza holds something else than a bundle's key")
     return key
 
 

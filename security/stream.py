@@ -15,7 +15,7 @@ from typing import Any
 from cryptography.cobblestone import Cobblestone256Decryptor, Cobblestone256Encryptor
 from cryptography.exceptions import InvalidTag
 
-from security.errors import CannotDecrypt, Untrusted
+from security.errors import Untrusted, cannot_decrypt
 from security.files import create_private, open_regular
 from security.provenance import SealedFile
 
@@ -66,7 +66,7 @@ def open_file(payload: Path, into: Path, *, file: SealedFile, key: bytes, bound_
             _pass_through(source, lambda _data: None, decryptor.update_into, write)
             write(decryptor.finalize())
         except InvalidTag:
-            raise cannot_decrypt() from None
+            raise cannot_decrypt(f"{file.name} does not authenticate") from None
     if (plain.size, plain.digest) != (file.size, file.sha256):
         raise Untrusted(f"{file.name} does not have the signed size and digest")
 
@@ -81,14 +81,6 @@ def check_sealed_file(payload: Path, file: SealedFile) -> None:
         digest = hashlib.file_digest(source, "sha256").hexdigest()
     if digest != file.sealed_sha256:
         raise Untrusted(f"{file.name} does not have the signed digest")
-
-
-def cannot_decrypt() -> CannotDecrypt:
-    """One error for every cause: a caller learns nothing about keys from it."""
-    return CannotDecrypt(
-        "the sealed payload does not open with this key",
-        remedy="fetch the release again, or ask its owner to add this recipient",
-    )
 
 
 class _Tally:

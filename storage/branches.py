@@ -8,14 +8,14 @@ merged before. A row is in conflict if the target does not show it as the branch
 and does not show it as the branch has it now either.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import polars as pl
 
 from storage import records, tables
-from storage.compare import Changes, Comparison, compare
+from storage.compare import PART_ROWS, Changes, Comparison, compare, together
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
 from storage.runs import Outcome, Provenance, Run, commit_once
@@ -141,22 +141,34 @@ def _apply(
 
 
 def _apply_table(run: Run, side: _Side, base: Pin, head: Pin, check: Check | None) -> None:
+    """Compare part by part; write when enough has come together, since each write costs a scan."""
+    run.counts.update({f"{side.table}:{kind}": 0 for kind in _KINDS})
+    waiting: list[Changes] = []
+    for mine, is_last in _mine(run, side, base, head):
+        waiting.append(mine)
+        if not is_last and sum(one.keys.height for one in waiting) < PART_ROWS:
+            continue
+        changes = together(waiting)
+        waiting.clear()
+        _write(run, side.table, changes)
+        for kind in _KINDS:
+            run.counts[f"{side.table}:{kind}"] += getattr(changes, kind).height
+        if check:
+            rows = pl.concat([changes.added, changes.changed])
+            check(Applied(run, side.table, rows), is_last)
+
+
+def _mine(run: Run, side: _Side, base: Pin, head: Pin) -> Iterator[tuple[Changes, bool]]:
+    """The branch's changes that the target does not have, and whether they are the last."""
     table, key = side.table, side.changes.key
     since = _against(run, base, table, key)
     parts = max(side.changes.parts, since.parts if since else 1)
-    run.counts.update({f"{table}:{kind}": 0 for kind in _KINDS})
     for number in range(parts):
         ours = side.changes.part(number, parts)
         _refuse_repeated(table, ours, side.changes.repeated(number, parts))
         theirs = since.part(number, parts).keys if since else ours.keys.clear()
         apart = partial(_apart, run, head, table, key, number, parts)
-        mine = _unopposed(table, ours, theirs, apart)
-        _write(run, table, mine)
-        for kind in _KINDS:
-            run.counts[f"{table}:{kind}"] += getattr(mine, kind).height
-        if check:
-            rows = pl.concat([mine.added, mine.changed])
-            check(Applied(run, table, rows), number == parts - 1)
+        yield _unopposed(table, ours, theirs, apart), number == parts - 1
 
 
 def _against(run: Run, pin: Pin, table: str, key: Sequence[str]) -> Comparison | None:

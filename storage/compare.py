@@ -87,6 +87,15 @@ class Comparison:
         return rows.filter(rows.is_duplicated()).unique()
 
 
+def together(parts: Sequence[Changes]) -> Changes:
+    """Several parts of one comparison as one; at least one must be given."""
+    kinds = {
+        kind: pl.concat([getattr(part, kind) for part in parts])
+        for kind in ("added", "changed", "removed")
+    }
+    return replace(parts[0], **kinds)
+
+
 def changes(lake: Lake, left: Pin, right: Pin, table: str, *, key: Sequence[str]) -> Changes:
     """All changes from `left` to `right` at once, for what fits into memory. Raises as `compare`.
 

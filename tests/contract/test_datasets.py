@@ -369,6 +369,7 @@ def test_null_and_nan_are_keys_as_any_other(
     lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
 ) -> None:
     monkeypatch.setattr("storage.compare.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.branches.PART_ROWS", part_rows)
     odd = 'a "b". c'
     frame = pl.DataFrame({odd: [1.0, NAN, None, 4.0], "v": [1, 2, 3, 4]})
 
@@ -407,6 +408,7 @@ def test_rows_taken_in_parts_are_the_rows_taken_at_once(
     lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
 ) -> None:
     monkeypatch.setattr("storage.compare.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.branches.PART_ROWS", part_rows)
     left = add(lake, repo, *range(10)).pin
     lake.fs.create_branch(repo, "edits", source="main")
     for key in (3, 7):

@@ -31,14 +31,14 @@ def signer(keys: Path, role: Role) -> RoleSigner:
     """
     _require(role)
     source = source_of(role, keys)
-    return signer_from(source, role, passphrase=_passphrase(source), secret=secret_text)
+    return signer_from(source, role, passphrase=passphrase_of(source), secret=secret_text)
 
 
 def recipient(keys: Path, name: str) -> Opener:
     """The key that opens what was sealed for `name`. Raises: as `signer` does."""
     _require(name)
     source = source_of(name, keys)
-    return recipient_from(source, name, passphrase=_passphrase(source), secret=secret_text)
+    return recipient_from(source, name, passphrase=passphrase_of(source), secret=secret_text)
 
 
 def holds(role: str) -> bool:
@@ -73,7 +73,7 @@ def source_of(role: str, keys: Path) -> str:
     return os.environ.get(f"HEADRACE_{role.upper()}_KEY") or f"file:{keys}"
 
 
-def _passphrase(source: str) -> str | None:
+def passphrase_of(source: str) -> str | None:
     """Only files are locked: the other sources guard what they hold by themselves."""
     path = os.environ.get(LOCK_FILE)
     is_file = source.partition(":")[0] not in set(KINDS) - {"file"}

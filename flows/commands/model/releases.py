@@ -1,4 +1,4 @@
-"""`headrace model`: the registered releases."""
+"""`headrace model list|show|promote|…`: the registered releases."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -16,11 +16,7 @@ Environment = Annotated[
     str | None, typer.Option(help="Which environment; by default the settings' own.")
 ]
 
-app = typer.Typer(
-    name="model",
-    help="Registered releases: gates, data, signatures, and where each runs.",
-    no_args_is_help=True,
-)
+app = typer.Typer()
 
 
 @app.command("list")

@@ -279,6 +279,12 @@ class Fuzz:
     short, child = staticmethod(run_short), staticmethod(run_in_child)
     long_inputs = LONG_INPUTS
 
+    @staticmethod
+    def memory() -> Path | None:
+        """A folder in memory, if the machine has one: a million files are written there."""
+        shared = Path("/dev/shm")
+        return shared if os.access(shared, os.W_OK) else None
+
 
 @pytest.fixture(scope="session")
 def fuzz() -> type[Fuzz]:

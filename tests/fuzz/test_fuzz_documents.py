@@ -35,9 +35,9 @@ def payload(signed: bytes) -> bytes:
     return envelope.decode64(json.loads(signed)["payload"], "payload")
 
 
-def as_file(read: Callable[[Path], object], name: str) -> Callable[[bytes], object]:
+def as_file(fuzz: Any, read: Callable[[Path], object], name: str) -> Callable[[bytes], object]:
     """A parser that takes a file or its folder, given bytes."""
-    place = Path(tempfile.mkdtemp(prefix="fuzz-")) / name
+    place = Path(tempfile.mkdtemp(prefix="fuzz-", dir=fuzz.memory())) / name
 
     def reader(data: bytes) -> object:
         place.write_bytes(data)
@@ -154,7 +154,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         target("policy", read_policy, 10_000, trust + b"\n" + rules, also=(BadKey,)),
         target(
             "root",
-            as_file(load_root, "root.json"),
+            as_file(fuzz, load_root, "root.json"),
             40_000,
             (golden / "root.json").read_bytes(),
             also=(BadKey,),
@@ -169,13 +169,13 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         target("signed index", read_index, 10_000, index),
         target(
             "floor",
-            as_file(lambda path: Floor.load(path, environment="production"), "floor.json"),
+            as_file(fuzz, lambda path: Floor.load(path, environment="production"), "floor.json"),
             30_000,
             floor,
         ),
         target(
             "recipients",
-            as_file(lambda path: recipients.read_stanzas(path.parent), recipients.RECIPIENTS),
+            as_file(fuzz, lambda path: recipients.read_stanzas(path.parent), recipients.RECIPIENTS),
             40_000,
             (golden / "release" / "recipients.json").read_bytes(),
         ),

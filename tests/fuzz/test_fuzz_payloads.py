@@ -53,7 +53,7 @@ def model_files() -> tuple[bytes, bytes]:
 
 @functools.cache
 def targets(fuzz: Any) -> tuple[Any, ...]:
-    place = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    place = Path(tempfile.mkdtemp(prefix="fuzz-", dir=fuzz.memory()))
     bound_to = context(BUNDLE, index=0, count=1, name="m")
     (place / "payload").mkdir()
     (place / "plain").write_bytes(b"a model " * 5000)

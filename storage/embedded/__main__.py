@@ -29,6 +29,7 @@ from storage.embedded.deadlines import (
 )
 from storage.embedded.keyring import Keyring
 from storage.embedded.keys import ADMIN, EVERYTHING
+from storage.embedded.lake import make_durable_folder
 from storage.embedded.sessions import Credentials
 from storage.errors import Refused, StorageError, Unavailable
 
@@ -162,7 +163,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def _writable(root: Path) -> Path:
     probe = root / "incoming"
     try:
-        probe.mkdir(parents=True, exist_ok=True)
+        make_durable_folder(root)
+        probe.mkdir(exist_ok=True)
         test = probe / "writable"
         test.touch()
         test.unlink()

@@ -136,7 +136,8 @@ def make_durable_folder(path: Path) -> None:
     """Make a folder, with those above it, whose names a power cut does not take away."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
+    # The nearest always: whoever made it may not have lived to sync it.
+    for folder in {path, *missing}:
         sync_folder(folder.parent)
 
 

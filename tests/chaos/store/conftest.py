@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -103,6 +104,15 @@ class Store:
             if self.process.poll() is None:
                 self.process.terminate()
             self.process.communicate(timeout=60)
+        self.process = None
+
+    def end_inside_strace(self) -> None:
+        """End the server that strace started; strace itself ignores being asked."""
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGTERM)
+        self.process.communicate(timeout=60)
         self.process = None
 
     def killed(self) -> None:

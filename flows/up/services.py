@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.settings import LOOPBACK, Settings
+from flows.signing import ALLOWED, NONE
 from flows.up.asking import answers, worker_polls
 from flows.up.lake_key import service_key
 from flows.up.surroundings import LAKE_SECRETS, LAKECTL_SECRETS, overlay
@@ -109,7 +110,8 @@ def _worker(settings: Settings) -> Service:
     return Service(
         name=WORKER,
         command=(sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", *pool, *limit),
-        env=overlay(settings),
+        # A deployment states its own role; one that does not gets no key.
+        env=overlay(settings) | {ALLOWED: NONE},
         folder=settings.root,
         address=f"{settings.prefect_url}/work-pools/work-pool/{WORK_POOL}",
         ready=lambda started: worker_polls(api, WORK_POOL, WORKER_NAME, since=started),
@@ -124,7 +126,7 @@ def _prediction(settings: Settings) -> Service:
     return Service(
         name=PREDICTION,
         command=(sys.executable, "-m", "flows.serve.service", "--port", _port(url)),
-        env=overlay(settings),
+        env=overlay(settings) | {ALLOWED: "serving"},
         folder=settings.root,
         address=url,
         # Alive, not ready: before the first release there is nothing to serve.

@@ -1,9 +1,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from flows.errors import Misconfigured
+from flows.settings import Settings
 from flows.signing import holds, recipient, signer
+from flows.up.services import PREDICTION, WORKER, local_services
 from security.errors import BadKey
 from security.keys import init_keys, load_signer
 
@@ -76,3 +79,18 @@ def test_one_folder_is_all_that_its_role_needs(
     monkeypatch.setenv("HEADRACE_ROLES", "gatekeeper")
     assert signer(tmp_path, "gatekeeper").role == "gatekeeper"
     assert recipient(tmp_path, "gatekeeper").public == recipient(keys, "gatekeeper").public
+
+
+def test_a_run_whose_deployment_states_no_role_gets_none(tmp_path: Path) -> None:
+    found = {one.name: one.env for one in local_services(Settings(root=tmp_path))}
+    assert found[WORKER]["HEADRACE_ROLES"] == "none"
+    assert found[PREDICTION]["HEADRACE_ROLES"] == "serving"
+
+
+def test_every_deployment_of_the_project_states_one_role_and_has_its_queue() -> None:
+    text = (Path(__file__).parents[3] / "prefect.yaml").read_text()
+    for one in yaml.safe_load(text)["deployments"]:
+        pool = one["work_pool"]
+        role = pool["job_variables"]["env"]["HEADRACE_ROLES"]
+        assert pool["work_queue_name"] == {"none": "keyless"}.get(role, role), one["name"]
+        assert "," not in role

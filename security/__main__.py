@@ -18,7 +18,8 @@ from security.errors import SecurityError
 from security.files import read_regular
 from security.policy import TrustPolicy, load_root
 from security.record import to_json
-from security.verify import Step, verification
+from security.story import account
+from security.verify import Step, VerifiedRelease, verification
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         verified = given.run(given)
     except SecurityError as error:
+        if given.json:
+            print(json.dumps({"verified": False, "problem": str(error)}))
         print(f"refused: {error}", file=sys.stderr)
         if error.remedy:
             print(f"  hint: {error.remedy}", file=sys.stderr)
@@ -43,11 +46,11 @@ def _verify(given: argparse.Namespace) -> dict[str, object]:
         try:
             passed.append(next(steps))
         except StopIteration as done:
-            release = done.value.release
+            release: VerifiedRelease = done.value
             break
         if not given.json:
             print(f"{passed[-1].number}. {passed[-1].title}: {passed[-1].finding}")
-    return {"model": release.model, "version": release.version, "digest": release.digest}
+    return account(release, policy)
 
 
 def _prove(given: argparse.Namespace) -> dict[str, object]:
@@ -72,8 +75,9 @@ def _told_proof(proven: dict[str, Any]) -> str:
     return "\n".join([*lines, end.format_map(proven)])
 
 
-def _told(verified: dict[str, object]) -> str:
-    return "verified: {model} version {version}, release {digest}".format_map(verified)
+def _told(verified: dict[str, Any]) -> str:
+    end = "verified: {model} version {version}, release {digest}".format_map(verified)
+    return "\n".join(["", *verified["story"], "", end])
 
 
 def _parser() -> argparse.ArgumentParser:

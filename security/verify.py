@@ -38,11 +38,16 @@ _POLICY_FILES = {TRUST, RULES}
 
 @dataclass(frozen=True)
 class Step:
-    """One verification step that passed, in plain words."""
+    """One verification step that passed, in plain words.
+
+    Where it was a signature's, `key_ids` are the pairs that signed as `role`.
+    """
 
     number: int
     title: str
     finding: str
+    role: str = ""
+    key_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ class VerifiedRelease:
     digest: str
     key_id: str
     steps: tuple[Step, ...]
+
+    @property
+    def signers(self) -> dict[str, tuple[str, ...]]:
+        """Role to the pairs whose signatures held and were enough."""
+        return {step.role: step.key_ids for step in self.steps if step.role}
 
 
 Steps = Generator[Step, None, VerifiedRelease]
@@ -101,8 +111,11 @@ def verification(
     """
     steps: list[Step] = []
 
-    def passed(title: str, finding: str) -> Step:
-        steps.append(Step(len(steps) + 1, title, finding))
+    def passed(
+        title: str, finding: str, role: Enrolled | None = None, signed: "Signed | None" = None
+    ) -> Step:
+        keys = signed.key_ids if signed else ()
+        steps.append(Step(len(steps) + 1, title, finding, role or "", keys))
         return steps[-1]
 
     # 1. Files.
@@ -112,7 +125,7 @@ def verification(
     # 2. Release.
     signed = read_signed(folder / RELEASE, policy, "releaser")
     release = parse_release(signed.payload)
-    yield passed("release", f"signed as releaser by {signed.key_id[:12]}")
+    yield passed("release", f"signed as releaser by {signed.named}", "releaser", signed)
 
     # 3. Identity.
     _check_identity(release, name, version)
@@ -120,8 +133,8 @@ def verification(
 
     # 4. to 9.
     card = read_regular(folder / CARD, max_bytes=MAX_CARD_BYTES)
-    for title, finding in bindings(folder, release, card=card, policy=policy, payload=payload):
-        yield passed(title, finding)
+    for found in bindings(folder, release, card=card, policy=policy, payload=payload):
+        yield passed(*found)
     return VerifiedRelease(release, signed.digest, signed.key_id, tuple(steps))
 
 
@@ -130,12 +143,25 @@ class Signed:
     """A statement's verified bytes, and who signed them."""
 
     payload: bytes
-    key_id: str
+    key_ids: tuple[str, ...]
+
+    @property
+    def key_id(self) -> str:
+        """The first pair that signed."""
+        return self.key_ids[0]
+
+    @property
+    def named(self) -> str:
+        """The pairs that signed, shortened for a person."""
+        return " and ".join(key[:12] for key in self.key_ids)
 
     @property
     def digest(self) -> str:
         """SHA-256 of the statement, never of its envelope."""
         return hashlib.sha256(self.payload).hexdigest()
+
+
+Found = tuple[str, str] | tuple[str, str, Enrolled, Signed]
 
 
 def bindings(
@@ -145,13 +171,13 @@ def bindings(
     card: bytes,
     policy: TrustPolicy,
     payload: PayloadCheck = check_bundle,
-) -> Generator[tuple[str, str], None, None]:
+) -> Generator[Found, None, None]:
     """Steps 4 to 9: what a release must agree with, before it is signed and after."""
     # 4. Provenance.
     signed = read_signed(folder / PROVENANCE, policy, "trainer")
     if signed.digest != release.provenance_sha256:
         raise Untrusted("the provenance is not the one that the release names")
-    yield "provenance", f"signed as trainer by {signed.key_id[:12]}"
+    yield "provenance", f"signed as trainer by {signed.named}", "trainer", signed
 
     # 5. Build.
     if parse_provenance(signed.payload) != (release.build, release.bundle):
@@ -167,7 +193,7 @@ def bindings(
     signed = read_signed(folder / GATES, policy, "gatekeeper")
     _check_gates(signed, release)
     under = "these rules" if release.policy_sha256 == policy.digests.rules else "earlier rules"
-    yield "gates", f"signed as gatekeeper by {signed.key_id[:12]}, under {under}"
+    yield "gates", f"signed as gatekeeper by {signed.named}, under {under}", "gatekeeper", signed
 
     # 7. Thresholds.
     failures = shortfalls(policy.gates(release.model), release.gates)
@@ -229,7 +255,7 @@ def read_signed(path: Path, policy: TrustPolicy, role: Enrolled) -> Signed:
         verified = policy.verify(envelope, role=role, payload_type=INTOTO)
     except Untrusted as error:
         raise Untrusted(f"{path.name} is {error}") from error
-    return Signed(verified.payload, verified.key_id)
+    return Signed(verified.payload, verified.key_ids)
 
 
 def _told(build: Build) -> str:

@@ -1,5 +1,6 @@
-"""`headrace verify`: does a registered release hold, step by step."""
+"""`headrace verify`: does a registered release hold, step by step, and what is it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ from flows.commandline import AsJson, PipelineName
 
 if TYPE_CHECKING:
     from flows.serve.releases import Checked
+    from security.policy import TrustPolicy
 
 app = typer.Typer()
 
@@ -15,12 +17,16 @@ app = typer.Typer()
 @app.command()
 def verify(
     release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Leave a copy that verifies offline in a new FOLDER."),
+    ] = None,
     pipeline: PipelineName = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify a registered release: every step is named; exit code 0 only if all hold."""
     from flows.lakes import open_pipeline
-    from flows.serve.releases import check, policy_of
+    from flows.serve.releases import check, copy_release, policy_of
     from flows.terminal import show_json
     from storage.registry import ReleaseRef
 
@@ -28,23 +34,36 @@ def verify(
     pin = opened.releases()
     policy = policy_of(opened.lake, pin, opened.settings.keys)
     found = check(opened.lake, pin, ref, policy)
+    if copy_to and found.verified:
+        copy_release(opened.lake, pin, ref, copy_to)
     if as_json:
-        digest = found.verified.digest if found.verified else None
-        problem = str(found.refusal) if found.refusal else None
-        answer = {"release": str(ref), "verified": found.verified is not None, "digest": digest}
-        show_json({**answer, "at": str(pin), "steps": found.steps, "problem": problem})
+        show_json(_document(found, str(ref), policy) | {"at": str(pin)})
     else:
-        _show(found, str(ref))
+        _show(found, str(ref), policy)
     if found.verified is None:
         raise typer.Exit(1)
 
 
-def _show(found: "Checked", ref: str) -> None:
+def _document(found: "Checked", ref: str, policy: "TrustPolicy") -> dict[str, object]:
+    from security.story import account
+
+    told = account(found.verified, policy) if found.verified else {"digest": None}
+    problem = str(found.refusal) if found.refusal else None
+    verified = found.verified is not None
+    return {**told, "release": ref, "verified": verified, "steps": found.steps, "problem": problem}
+
+
+def _show(found: "Checked", ref: str, policy: "TrustPolicy") -> None:
     from flows.terminal import say, tell
+    from security.story import story
 
     for step in found.steps:
         say(f"{step.number}. {step.title}: {step.finding}")
     if found.verified:
+        say()
+        for sentence in story(found.verified, policy):
+            say(sentence)
+        say()
         say(f"verified: {ref}, release {found.verified.digest}")
     if found.refusal:
         tell(f"problem: step {len(found.steps) + 1} refuses {ref}: {found.refusal}")

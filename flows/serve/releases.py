@@ -6,13 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.errors import Misconfigured
-from flows.serve.policy import published_policy
+from flows.serve.policy import FOLDER, published_policy
 from flows.serve.standing import read_index
 from security.envelope import INTOTO
 from security.errors import SecurityError
-from security.files import read_regular
+from security.files import published_folder, read_regular
 from security.index import Index
-from security.policy import TrustPolicy, load_root
+from security.policy import RULES, TRUST, TrustPolicy, load_root
 from security.statement import ModelRelease, parse_release
 from security.verify import CARD, MAX_CARD_BYTES, RELEASE, Step, VerifiedRelease, verification
 from storage import registry
@@ -98,6 +98,21 @@ def check(lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy) -> Checked
             return Checked(tuple(passed), done.value, None, card)
         except SecurityError as error:
             return Checked(tuple(passed), None, error)
+
+
+def copy_release(lake: Lake, pin: Pin, ref: ReleaseRef, folder: Path) -> None:
+    """A release and the policy that verifies it, in a new folder for `python -m security verify`.
+
+    Raises: Misconfigured if the folder holds something, NotFound.
+    """
+    try:
+        with published_folder(folder.absolute()) as partial:
+            registry.download(lake, pin, ref.path, partial)
+            for name in (TRUST, RULES):
+                data = lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}")
+                (partial / name).write_bytes(data)
+    except FileExistsError as error:
+        raise Misconfigured(f"{folder} holds something.", remedy="Name a new folder.") from error
 
 
 def _listed(

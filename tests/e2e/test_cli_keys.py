@@ -3,14 +3,17 @@
 import json
 import shutil
 import stat
+import subprocess
 import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flows.errors import Misconfigured
 from flows.serve.policy import published_policy
 from security.errors import BadKey, Untrusted
 from security.keys import load_signer
@@ -183,3 +186,20 @@ def test_policy_sign_demands_clean_code_and_two_releasers_only_with_enough_keys(
     assert site.read("keys", "enrol", "releaser", str(public))["already"] is False
     assert site.read("policy", "sign", "--releasers", "production=2")["changed"]
     assert site.policy.index_threshold("production") == 2
+
+
+def test_a_release_copied_by_verify_verifies_offline_under_the_root_alone(served: Any) -> None:
+    site, folder = served.site, served.site.work / "copy"
+    told = site.read("verify", str(served.new), "--copy-to", str(folder))
+    assert told["signedBy"]["trainer"] == [load_signer(site.keys, "trainer").public.key_id]
+    offline = [sys.executable, "-m", "security", "verify", folder, "--root"]
+    done = subprocess.run(
+        [*map(str, offline), str(site.keys / "root.json"), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert json.loads(done.stdout)["digest"] == told["digest"]
+    again = site.run("verify", str(served.new), "--copy-to", str(folder))
+    assert isinstance(again.exception, Misconfigured)

@@ -35,18 +35,44 @@ def test_a_copied_folder_verifies_with_the_root_alone(copied: SimpleNamespace) -
     lines = done.stdout.splitlines()
     assert lines[0] == "1. files: exactly the files of a release"
     assert lines[-1] == f"verified: delays version 1, release {copied.release.digest}"
-    assert len(lines) == 10
+    assert lines[8].startswith("9. payload: 3 files")
+    told = " ".join(lines)
+    for said in (
+        "delays 1 was trained from flights flights@abababababab, weather flights@cdcdcdcdcdcd.",
+        "Its code is commit 0123456789ab, all of it committed",
+        "It passed 2 gates: log_loss = 0.41, required <= 0.45; roc_auc = 0.73, required >= 0.7.",
+        "Released 2013-07-01T00:00:00Z by ana: monthly retraining.",
+        "not that it is the one to run",
+    ):
+        assert said in told
+
+
+def test_the_story_names_who_signed_by_the_keys_that_the_policy_enrols(
+    home: Any, copied: SimpleNamespace
+) -> None:
+    told = run(copied.folder, "--root", copied.root).stdout
+    for role in ("trainer", "gatekeeper", "releaser"):
+        assert f"{role} {home.signers[role].public.key_id[:12]}" in told
 
 
 def test_json_is_for_programs(home: Any, released: SimpleNamespace) -> None:
     done = run(
         released.folder, "--root", home.folder / "root.json", "--policy", home.folder, "--json"
     )
-    assert json.loads(done.stdout) == {
-        "verified": True,
-        "model": "delays",
-        "version": 1,
-        "digest": released.release.digest,
+    told = json.loads(done.stdout)
+    assert (told["verified"], told["model"], told["version"]) == (True, "delays", 1)
+    assert told["digest"] == released.release.digest
+    assert told["signedBy"]["releaser"] == [home.signers["releaser"].public.key_id]
+    assert told["data"]["weather"]["commit"] == "cd" * 32
+    assert [step["number"] for step in told["steps"]] == list(range(1, 10))
+    (released.folder / "card.md").write_text("another")
+    refused = run(
+        released.folder, "--root", home.folder / "root.json", "--policy", home.folder, "--json"
+    )
+    assert refused.returncode == 1
+    assert json.loads(refused.stdout) == {
+        "verified": False,
+        "problem": "the model card is not the signed one",
     }
 
 

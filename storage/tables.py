@@ -1,5 +1,6 @@
 """Delta tables at a pin (read, lazily) and on a run branch (write, schema checked first)."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from storage.lake import Lake, Pin, url
 
 ROOT = "tables"
 _LOG = "_delta_log"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
 def path_of(table: str) -> str:
@@ -52,10 +54,20 @@ def scan(lake: Lake, pin: Pin, table: str) -> pl.LazyFrame:
 
 
 def open_table(lake: Lake, repository: str, ref: str, table: str) -> DeltaTable:
-    """The deltalake handle at a ref. Raises NotFound."""
+    """The deltalake handle at a ref. Raises NotFound, Refused for a name that is no dataset's."""
+    _require_plain(table)
     with delta_errors(f"{table} at {repository}/{ref}"):
         return DeltaTable(
             url(repository, ref, path_of(table)), storage_options=lake.storage_options
+        )
+
+
+def _require_plain(table: str) -> None:
+    """What an address would have to escape, delta-rs and polars escape differently."""
+    if not _NAME.fullmatch(table):
+        raise Refused(
+            f"{table!r} cannot be the name of a dataset.",
+            remedy="Use letters, digits, dots, dashes and underscores, and / for a folder.",
         )
 
 

@@ -12,7 +12,7 @@ from flows.ingest import land
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
 from storage import records, tables
-from storage.errors import NotFound
+from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
@@ -22,7 +22,7 @@ _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
 class Table:
     """One table at a commit; `writer` is the newest commit that wrote it.
 
-    Numbers are None where the table was there and its bytes were purged since.
+    Numbers are None where it cannot be read: its bytes were purged, or no dataset has such a name.
     """
 
     table: str
@@ -100,7 +100,7 @@ def in_order(names: list[str]) -> list[str]:
 def _table(lake: Lake, pin: Pin, name: str, writers: Mapping[str, Entry]) -> Table:
     try:
         found = tables.snapshot(lake, pin.repository, pin.commit, name)
-    except NotFound:
+    except (NotFound, Refused):
         return Table(name, None, None, None, None, writers.get(name))
     return Table(
         name, found.rows, found.size_bytes, len(found.files), found.version, writers.get(name)

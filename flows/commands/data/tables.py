@@ -35,7 +35,7 @@ def list_tables(on: AtRef = "main", pipeline: PipelineName = None, as_json: AsJs
         (
             _indented(one.table),
             thousands(one.rows),
-            "purged" if one.size_bytes is None else size(one.size_bytes),
+            "unreadable" if one.size_bytes is None else size(one.size_bytes),
             one.version,
             *_writer(one),
         )

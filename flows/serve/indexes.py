@@ -5,6 +5,7 @@ demands more, the first signs a proposal (`proposals`), and the last one publish
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from flows import audit, signing
 from flows.pipeline import Pipeline
 from flows.serve.standing import verify_unseen
 from flows.trust import Trusted
+from security.errors import Untrusted
 from security.index import (
     INDEX_TYPE,
     Index,
@@ -132,7 +134,7 @@ def write(
             run.replace(path, data)
         audit.append(run, *events, told)
 
-    return registry.publish_index(
+    number, outcome = registry.publish_index(
         lake,
         pipeline.name,
         environment,
@@ -147,6 +149,12 @@ def write(
         by=by,
         also=also,
     )
+    if not outcome.already:
+        # Whoever wrote an index knows of it; another process here may know of a newer one by now.
+        with suppress(Untrusted):
+            trusted.verified(envelope, environment)
+            audit.check_grown(lake, outcome.pin, trusted.floors)
+    return number, outcome
 
 
 def names(index: Index, release: VerifiedRelease) -> bool:

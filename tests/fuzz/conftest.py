@@ -7,14 +7,17 @@ generator, a million in all, in a child whose memory is capped. Of every answer 
 a value or an error of the documented family, within a number of steps that grows with the input.
 """
 
+import atexit
 import base64
 import binascii
 import json
 import os
 import random
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -210,7 +213,7 @@ def steps_at_most(limit: int) -> Iterator[None]:
         sys.settrace(before)
 
 
-def run_short(target: Target, examples: int = 400) -> None:
+def run_short(target: Target, examples: int = 200) -> None:
     """Hypothesis's scripts, each within its steps."""
     target.check_specimens()
 
@@ -280,10 +283,12 @@ class Fuzz:
     long_inputs = LONG_INPUTS
 
     @staticmethod
-    def memory() -> Path | None:
-        """A folder in memory, if the machine has one: a million files are written there."""
+    def folder() -> Path:
+        """A folder until this process ends, in memory if the machine can: it is written often."""
         shared = Path("/dev/shm")
-        return shared if os.access(shared, os.W_OK) else None
+        made = tempfile.mkdtemp(prefix="fuzz-", dir=shared if os.access(shared, os.W_OK) else None)
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+        return Path(made)
 
 
 @pytest.fixture(scope="session")

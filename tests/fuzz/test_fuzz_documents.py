@@ -2,7 +2,6 @@
 
 import functools
 import json
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +36,7 @@ def payload(signed: bytes) -> bytes:
 
 def as_file(fuzz: Any, read: Callable[[Path], object], name: str) -> Callable[[bytes], object]:
     """A parser that takes a file or its folder, given bytes."""
-    place = Path(tempfile.mkdtemp(prefix="fuzz-", dir=fuzz.memory())) / name
+    place = fuzz.folder() / name
 
     def reader(data: bytes) -> object:
         place.write_bytes(data)

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import functools
 import hmac
-import tempfile
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -75,9 +74,8 @@ def signed_headers(
 class Application:
     """The whole server in process, over one ASGI call after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path) -> None:
         self._loop = asyncio.new_event_loop()
-        root = Path(tempfile.mkdtemp(prefix="fuzz-lake-"))
         self._app = create_app(root, Credentials(KEY, SECRET))
         self._lifespan = self._app.router.lifespan_context(self._app)
         self._loop.run_until_complete(self._lifespan.__aenter__())
@@ -252,7 +250,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
     def read_signed(data: bytes) -> bytes:
         return loop.run_until_complete(decoded(data, SIGNED, ""))
 
-    application = functools.cache(Application)
+    application = functools.cache(lambda: Application(fuzz.folder()))
 
     def s3_request(data: bytes) -> int:
         method, path, query, extra, body = raw_request(data)
@@ -318,7 +316,7 @@ def answered(status: int) -> int:
 def test_hostile_requests_are_refused_in_the_documented_way(name: str, fuzz: Any) -> None:
     slow = name.endswith("request")
     found = next(target for target in targets(fuzz) if target.name == name)
-    fuzz.short(found, 150 if slow else 400)
+    fuzz.short(found, 100 if slow else 200)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import functools
 import io
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +52,7 @@ def model_files() -> tuple[bytes, bytes]:
 
 @functools.cache
 def targets(fuzz: Any) -> tuple[Any, ...]:
-    place = Path(tempfile.mkdtemp(prefix="fuzz-", dir=fuzz.memory()))
+    place = fuzz.folder()
     bound_to = context(BUNDLE, index=0, count=1, name="m")
     (place / "payload").mkdir()
     (place / "plain").write_bytes(b"a model " * 5000)
@@ -143,7 +142,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("ONNX", "skops")])
 def test_hostile_payloads_are_refused_in_the_documented_way(name: str, fuzz: Any) -> None:
-    fuzz.short(next(target for target in targets(fuzz) if target.name == name))
+    fuzz.short(next(target for target in targets(fuzz) if target.name == name), 60)
 
 
 @pytest.mark.parametrize("name", ["ONNX", "skops"])

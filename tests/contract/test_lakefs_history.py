@@ -230,7 +230,8 @@ def test_the_merge_base_is_where_the_branches_parted(rest):
     ours = rest.commit("main")
     found = rest.get("/refs/work/merge/main").json()
     assert found["base_commit_id"] == base
-    assert {found["source_commit_id"], found["destination_commit_id"]} == {side, ours}
+    # The other way round than their names say, in lakeFS as well.
+    assert (found["source_commit_id"], found["destination_commit_id"]) == (ours, side)
 
 
 def test_a_revert_undoes_one_commit_and_keeps_later_ones(rest):
@@ -368,3 +369,62 @@ def test_a_branch_whose_objects_were_all_deleted_merges_once_into_a_new_reposito
     assert rest.merge("work", "main").status_code == 200
     assert rest.paths("main") == []
     assert message(rest.merge("work", "main")) == (400, "update branch main: no changes")
+
+
+def test_an_error_says_which_ref_it_could_not_follow(rest):
+    told = "update branch main: get commit by ref nope: not found"
+    assert message(rest.merge("nope", "main")) == (404, told)
+    told = "get commit by ref nope: not found"
+    assert message(rest.get("/refs/main/diff/nope")) == (404, told)
+    told = "get commit by branch nope: not found"
+    assert message(rest.get("/refs/nope/diff/main")) == (404, told)
+    told = "get commit from ref nope: not found"
+    done = rest.post("/branches/main/revert", {"ref": "nope", "parent_number": 0})
+    assert message(done) == (404, told)
+
+
+def test_a_revert_that_conflicts_says_so(rest):
+    rest.put("main", "key", b"one")
+    first = rest.commit("main")
+    rest.put("main", "key", b"two")
+    rest.commit("main")
+    done = rest.post("/branches/main/revert", {"ref": first, "parent_number": 0})
+    assert message(done) == (409, "update branch: conflict found")
+
+
+@pytest.mark.parametrize("given", ["stop_at", "since", "after"])
+def test_a_log_takes_an_empty_bound_as_none(rest, given):
+    assert len(rest.get("/refs/main/commits", **{given: ""}).json()["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"since": "yesterday"},
+        {"since": "2020-01-01"},
+        {"since": "2020-01-01T00:00:00"},
+        {"prefixes": ""},
+        {"amount": "1001"},
+        {"amount": "-2"},
+        {"limit": "maybe"},
+    ],
+)
+def test_a_log_filter_that_makes_no_sense_is_refused(rest, given):
+    assert rest.get("/refs/main/commits", **given).status_code == 400
+
+
+def test_a_diff_is_two_dot_or_three_dot(rest):
+    assert rest.get("/refs/main/diff/main", type="four_dot").status_code == 400
+
+
+def test_a_removed_object_has_a_size_and_its_left_side_only_between_commits(rest):
+    rest.put("main", "key", b"four")
+    first = rest.commit("main")
+    rest.call("DELETE", "/branches/main/objects", params={"path": "key"})
+    (staged,) = rest.get("/branches/main/diff").json()["results"]
+    assert (staged["type"], staged["size_bytes"]) == ("removed", 0)
+    rest.commit("main")
+    params = {"type": "two_dot", "include_right_stats": "true"}
+    (committed,) = rest.get(f"/refs/{first}/diff/main", **params).json()["results"]
+    assert (committed["type"], committed["size_bytes"]) == ("removed", 4)
+    assert committed["right"]["content_type"] == "application/octet-stream"

@@ -246,3 +246,32 @@ def test_what_is_not_supported_says_so(rest, endpoint):
     hook = rest.upload("main", "_lakefs_actions/check.yaml", b"name: check")
     assert hook.status_code == 501
     assert "runs no hooks" in hook.json()["message"]
+
+
+def test_a_header_is_checked_before_the_object_is_looked_for(rest):
+    headers = {"Range": "bytes=a-b"}
+    for method in ("GET", "HEAD"):
+        answer = rest.call(method, "/refs/main/objects", params={"path": "no"}, headers=headers)
+        assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("params", [{}, {"path": ""}])
+def test_a_path_must_be_given(rest, params):
+    for method in ("GET", "HEAD"):
+        answer = rest.call(method, "/refs/main/objects", params=params)
+        assert answer.status_code == 400
+    assert rest.call("DELETE", "/branches/main/objects", params=params).status_code == 400
+
+
+def test_a_copy_goes_to_a_branch_that_is_there(rest):
+    rest.put("main", "key")
+    body = {"src_path": "key", "src_ref": "main"}
+    done = rest.call("POST", "/branches/nope/objects/copy", params={"dest_path": "to"}, json=body)
+    assert message(done) == (404, "branch 'nope' not found")
+    nowhere = rest.call("POST", "/branches/main/objects/copy", json=body)
+    assert nowhere.status_code == 400
+
+
+def test_deleting_from_a_missing_branch_deletes_nothing(rest):
+    done = rest.post("/branches/nope/objects/delete", {"paths": ["key"]})
+    assert (done.status_code, done.json()) == (200, {"errors": []})

@@ -265,3 +265,19 @@ def test_protection_rules_change_only_from_the_version_that_was_read(rest):
     assert message(stale) == (412, "Precondition failed")
     assert rest.call("PUT", path, json=[], headers={"If-Match": version}).status_code == 204
     assert rest.get(path).json() == []
+
+
+def test_a_hard_reset_needs_a_commit(rest):
+    moved = rest.call("PUT", "/branches/main/hard_reset", params={"ref": "nope"})
+    assert message(moved) == (404, "hard-reset main to nope: not found")
+    assert rest.call("PUT", "/branches/main/hard_reset").status_code == 400
+
+
+def test_resetting_an_object_of_a_missing_branch_says_so(rest):
+    done = rest.call("PUT", "/branches/nope", json={"type": "object", "path": "key"})
+    assert message(done) == (404, "getting branch: branch not found")
+
+
+def test_a_rule_protects_no_branch_without_a_pattern(rest):
+    done = rest.call("PUT", "/settings/branch_protection", json=[{"pattern": ""}])
+    assert done.status_code == 400

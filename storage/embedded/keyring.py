@@ -152,7 +152,7 @@ class Keyring:
             connection.execute(SCHEMA)
         except (apsw.NotADBError, apsw.CorruptError) as error:
             raise self._damaged(str(error)) from error
-        self._seal = self._seal_key()
+        self._seal = self._seal_key(make=row_of(connection, "SELECT 1 FROM access_key") is None)
         return connection
 
     def _damaged(self, cause: str) -> Damaged:
@@ -162,10 +162,13 @@ class Keyring:
             " make new keys.",
         )
 
-    def _seal_key(self) -> bytes:
-        """The key file's bytes; made at the first use. Raises: Refused if others can read it."""
-        with suppress(FileExistsError):
-            self._make_seal()
+    def _seal_key(self, *, make: bool) -> bytes:
+        """The key file's bytes. Raises: Refused if others can read it, Damaged if it is lost."""
+        if make:
+            with suppress(FileExistsError):
+                self._make_seal()
+        elif not self._seal_path.exists():
+            raise self._damaged(f"its key file {self._seal_path} is missing")
         if self._seal_path.stat().st_mode & 0o077:
             raise Refused(
                 f"{self._seal_path} can be read by others", remedy=f"chmod 600 {self._seal_path}"

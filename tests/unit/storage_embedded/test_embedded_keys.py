@@ -140,6 +140,10 @@ def test_a_stolen_database_without_its_key_file_opens_nothing(tmp_path):
     (tmp_path / "lake.key").write_bytes(os.urandom(32))
     with pytest.raises(Damaged, match=r"lake\.key"):
         Keyring(tmp_path / "lake").find(made.id)
+    (tmp_path / "lake.key").unlink()
+    with pytest.raises(Damaged, match="is missing"):
+        Keyring(tmp_path / "lake").check()
+    assert not (tmp_path / "lake.key").exists()
 
 
 def test_a_key_widened_in_the_file_is_refused(tmp_path):

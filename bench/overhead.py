@@ -54,6 +54,7 @@ from storage.candidates import put, put_verdict
 from storage.lake import Lake
 from storage.lakefs import Access
 from storage.landing import deliver, take_stock
+from storage.manifests import manifests
 from storage.registry import head
 
 KEY, SECRET = "AKIAHEADRACEBENCH", "only-for-a-benchmark"
@@ -152,6 +153,7 @@ def stage_train(lake: Lake, repo: str, keys: Path, work: Path) -> tuple[float, b
         run_id="0" * 64,
         pipeline=renamed,
         data={"data": data},
+        data_sha256=manifests(lake, data, [d.name for d in pipeline.datasets]),
         branch="main",
         cutoff=CUTOFF,
         code=code(Path.cwd()),

@@ -24,6 +24,7 @@ from security.provenance import Build
 from storage import candidates, registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
+from storage.manifests import manifests
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ def open_candidate(
     verified = verify_candidate(folder, policy=policy, model=pipeline.name, run_id=candidate)
     _require_own_definition(verified.build, pipeline)
     data = pinned(lake, pipeline, verified.build)
+    if manifests(lake, data, [d.name for d in pipeline.datasets]) != verified.build.data_sha256:
+        raise Untrusted("the provenance names other files than the data commit holds")
     plain = open_sealed(folder, verified.sealed, recipient=recipient, into=work / "plain")
     session = load_onnx(plain / MODEL, limits=policy.limits)
     model = Exported.read(plain, session)

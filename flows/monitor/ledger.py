@@ -56,10 +56,15 @@ def grades(lake: Lake, pin: Pin) -> Mapping[str, Grade]:
 
 
 def history(lake: Lake, pin: Pin) -> list[PastDecision]:
-    """What earlier decisions led to, for the next one to consider."""
+    """What earlier decisions led to, for the next one to consider.
+
+    A window in which nothing was served decided nothing: it holds back no other.
+    """
     trained = answered(lake, pin)
     return [
-        PastDecision.of(e.decision, run=_state(e.decision, trained)) for e in entries(lake, pin)
+        PastDecision.of(e.decision, run=_state(e.decision, trained))
+        for e in entries(lake, pin)
+        if e.evidence.window.rows
     ]
 
 

@@ -45,6 +45,7 @@ from security.verify import GATES, read_signed, verify_release
 from storage import candidates, registry, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
+from storage.manifests import manifests
 from storage.records import Record
 from storage.registry import ReleaseRef
 from storage.runs import Run, commit_once
@@ -62,6 +63,7 @@ class House:
     keys: Path
     work: Path
     data: Pin
+    manifests: dict[str, str]
     made: Candidate
 
     @property
@@ -78,6 +80,7 @@ class House:
             "run_id": uuid.uuid4().hex * 2,
             "pipeline": self.pipeline,
             "data": {"data": self.data},
+            "data_sha256": self.manifests,
             "branch": "main",
             "cutoff": CUTOFF,
             "code": CODE,
@@ -177,7 +180,8 @@ def house(lake_access: Any, tmp_path_factory: pytest.TempPathFactory) -> House:
     frames = {d.name: tables.scan(lake, data, d.name) for d in pipeline.datasets}
     split = prepare(pipeline, frames, cutoff=CUTOFF)
     made = make_candidate(pipeline, fit(pipeline, split.train), split)
-    return House(lake, pipeline, keys, work, data, made)
+    told = manifests(lake, data, [d.name for d in pipeline.datasets])
+    return House(lake, pipeline, keys, work, data, told, made)
 
 
 def test_three_roles_one_after_the_other_make_a_release_that_verifies(house: House) -> None:
@@ -260,6 +264,8 @@ def off_main(house: House) -> Pin:
             "does not name one commit of",
         ),
         (lambda h: {"branch": "nowhere"}, "that is not there"),
+        (lambda h: {"data_sha256": {**h.manifests, "flights": "ab" * 32}}, "names other files"),
+        (lambda h: {"data_sha256": {}}, "names other files"),
         (
             lambda h: {"pipeline": replace(h.pipeline, features=h.pipeline.features[::-1])},
             "is not this gate's own",
@@ -275,6 +281,8 @@ def off_main(house: House) -> Pin:
         "a commit off main",
         "another repository",
         "a branch that does not exist",
+        "other files than the commit holds",
+        "no digest of its files",
         "another definition",
         "another encoding",
         "a pickle",

@@ -3,7 +3,6 @@
 import functools
 import io
 import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest

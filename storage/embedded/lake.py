@@ -21,7 +21,7 @@ GRAPH = "graph.sqlite"
 SUSPECT = "suspect"
 CACHED_ROOTS = 64
 CACHED_INDEXES = 512
-CACHED_RANGES = 192
+CACHED_RANGES = 768
 
 T = TypeVar("T")
 

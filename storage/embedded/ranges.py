@@ -5,7 +5,10 @@ every key whose hash is a multiple of both constants, so the same keys always fa
 ranges and groups, whatever the history, and equal ones have equal ids. A group's node is an
 index of its ranges; a tree's is a root over its groups, or the index itself where one is enough.
 A node's id hashes keys and identities; modification times are carried but, as in lakeFS, are not
-identity. Stores made before there were groups have one index a tree, which reads as one group.
+identity.
+
+Stores made before there were groups have one index a tree, which reads as one group, and ranges
+of 256 keys: their cuts are among today's, so an edit makes them finer where it touches them.
 """
 
 import json
@@ -17,7 +20,7 @@ from typing import Any
 
 from storage.errors import Damaged
 
-RANGE_KEYS = 256
+RANGE_KEYS = 64
 GROUP_RANGES = 64
 _COMPRESSION = 1
 

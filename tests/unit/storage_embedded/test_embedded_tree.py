@@ -174,6 +174,22 @@ def test_a_tree_from_before_groups_reads_edits_and_compares_as_one_of_today(mode
     assert same_tree(on, old, edited) == (other == model)
 
 
+@given(MODELS, EDITS, EDITS)
+def test_a_tree_of_coarser_ranges_reads_edits_and_compares_as_one_of_today(model, edits, more):
+    on = nodes()
+    ranges.RANGE_KEYS, today = 16, ranges.RANGE_KEYS
+    try:
+        old = tree_of(model, on)
+    finally:
+        ranges.RANGE_KEYS = today
+    once = applied(model, edits)
+    edited = edit(on, old, sorted_edits(edits))
+    assert read(on, edited) == once
+    assert {found.key for found in diff(on, old, edited)} == {*dict_diff(model, once)}
+    assert {found.key for found in diff(on, edited, tree_of(once, on))} == set()
+    assert read(on, edit(on, edited, sorted_edits(more))) == applied(once, more)
+
+
 def test_the_same_identity_at_another_time_is_no_change():
     on = nodes()
     tree = edit(on, "", [("key", value(1, modified_s=5))])

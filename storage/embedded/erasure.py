@@ -9,6 +9,8 @@ import os
 import re
 from pathlib import Path
 
+from storage.embedded.folders import bytes_go
+
 _ADDRESS = re.compile(r"local://(?P<root>/.+)/blobs/(?P<head>[0-9a-f]{2})/(?P<rest>[0-9a-f]{62})")
 _MARKS = "erased"
 
@@ -17,20 +19,21 @@ def erase(address: str) -> bool:
     """Erase the bytes at a physical address; false if they are no blob of a lake on this machine.
 
     Only a file that is named by its own SHA-256 is ever removed, whatever a server claims.
+    Raises: Unavailable while a check, a backup or a collection needs the bytes.
     """
     found = _ADDRESS.fullmatch(address)
     if found is None:
         return False
     root, digest = Path(found["root"]), found["head"] + found["rest"]
     blob = root / "blobs" / found["head"] / found["rest"]
-    if is_erased(root, digest):
-        blob.unlink(missing_ok=True)
-        return True
+    if not blob.exists():
+        return is_erased(root, digest)
     if not blob.is_file() or blob.is_symlink() or _digest(blob) != digest:
         return False
-    mark_erased(root, digest)
-    blob.unlink(missing_ok=True)
-    _sync(blob.parent)
+    with bytes_go(root):
+        mark_erased(root, digest)
+        blob.unlink(missing_ok=True)
+        _sync(blob.parent)
     return True
 
 

@@ -7,7 +7,8 @@ from storage.embedded.blobs import Blobs
 from storage.embedded.database import Health
 from storage.embedded.erasure import erase, is_erased
 from storage.embedded.errors import Gone, http_status
-from storage.errors import Damaged
+from storage.embedded.folders import bytes_stay
+from storage.errors import Damaged, Unavailable
 
 CONTENT = b"about somebody"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -51,6 +52,12 @@ def test_bytes_that_are_written_again_are_there_again(blobs: Blobs) -> None:
     assert erase(address(blobs))
     with pytest.raises(Gone):
         read(blobs)
+
+
+def test_nothing_is_erased_while_a_backup_reads(blobs: Blobs, tmp_path: Path) -> None:
+    with bytes_stay(tmp_path), pytest.raises(Unavailable, match="under way"):
+        erase(address(blobs))
+    assert read(blobs) == CONTENT
 
 
 def test_a_lost_blob_is_still_damage(blobs: Blobs) -> None:

@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from storage.embedded import (
     rest_branches,
     rest_commits,
     rest_objects,
+    rest_openapi,
     rest_repositories,
     rest_service,
     rest_unsupported,
@@ -87,6 +88,7 @@ def create_app(
         routes=[
             Mount(API, routes=_rest_routes(service)),
             Route("/metrics", _scrape(service, metrics)),
+            Route("/openapi.json", _describe),
             Mount(own_api.PREFIX, routes=_closed_routes(service, own_api.ROUTES)),
             Mount("/", gateway),
         ],
@@ -97,6 +99,10 @@ def create_app(
         ],
         lifespan=lifespan,
     )
+
+
+async def _describe(_: Request) -> Response:
+    return JSONResponse(rest_openapi.describe())
 
 
 class _SignedToGateway:

@@ -65,9 +65,10 @@ def local_services(settings: Settings) -> list[Service]:
 def _lake(settings: Settings) -> Service:
     url = f"http://{LOOPBACK}:{settings.lake_port}"
     where = ("--root", str(settings.home / "lake"), "--host", LOOPBACK)
+    log = ("--access-log", str(settings.home / "logs" / "lake-access.jsonl"))
     return Service(
         name=LAKE,
-        command=(sys.executable, "-m", "storage.embedded", *where, "--port", _port(url)),
+        command=(sys.executable, "-m", "storage.embedded", *where, "--port", _port(url), *log),
         env=overlay(settings),
         folder=settings.root,
         address=url,

@@ -9,7 +9,7 @@ import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from storage.errors import Conflict, NotFound, Refused, StorageError, Unavailable
+from storage.errors import Conflict, Damaged, NotFound, Refused, StorageError, Unavailable
 from storage.lake import Lake, Pin, url
 
 ROOT = "tables"
@@ -84,7 +84,8 @@ def delta_errors(what: str) -> Iterator[None]:
         raise Conflict(f"Another writer took the next version of {what}.") from error
     except DeltaError as error:
         if "File not found" in str(error):
-            raise NotFound(
+            # Not NotFound: a table that was there must never be taken for one that was not yet.
+            raise Damaged(
                 f"{what} cannot be read any more: part of its log is gone.",
                 remedy="`headrace data log` names the purge that erased it; if none did, restore "
                 "the lake from a backup.",

@@ -12,7 +12,7 @@ from flows.ingest import land
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
 from storage import records, tables
-from storage.errors import NotFound, Refused
+from storage.errors import Damaged, Refused
 from storage.lake import Lake, Pin
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
@@ -100,7 +100,7 @@ def in_order(names: list[str]) -> list[str]:
 def _table(lake: Lake, pin: Pin, name: str, writers: Mapping[str, Entry]) -> Table:
     try:
         found = tables.snapshot(lake, pin.repository, pin.commit, name)
-    except (NotFound, Refused):
+    except (Damaged, Refused):
         return Table(name, None, None, None, None, writers.get(name))
     return Table(
         name, found.rows, found.size_bytes, len(found.files), found.version, writers.get(name)

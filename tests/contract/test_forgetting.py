@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 
 from storage import records, tables
 from storage.embedded.erasure import erase
-from storage.errors import NotFound, Refused
+from storage.errors import Damaged, Refused
 from storage.forget import forget, survey
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, take_stock
@@ -128,8 +128,10 @@ def test_a_purge_erases_old_versions_and_says_so_only_when_the_lake_cannot_read_
         assert [r.run_id for r in requests(lake, lake.pin(repo))] == [found.request]
         return
     assert (found.is_done, found.held) == (True, {})
-    with pytest.raises(NotFound, match="cannot be read any more"):
+    with pytest.raises(Damaged, match="cannot be read any more"):
         people(lake, repo, "visits", before.commit)
+    with pytest.raises(Damaged, match="cannot be read any more"):
+        roll_back(lake, Request("r1", ("visits",), before, "why", "me"))
     assert people(lake, repo, "visits") == {"someone else"}
     assert purged(lake, repo) == []
     assert requests(lake, lake.pin(repo)) == []

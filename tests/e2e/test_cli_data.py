@@ -22,7 +22,7 @@ from flows.errors import Misconfigured
 from flows.ingest.land import Landed, land, waiting
 from flows.pipeline import Pipeline
 from storage import tables
-from storage.errors import Conflict, NotFound, Refused
+from storage.errors import Conflict, Damaged, NotFound, Refused
 from storage.lake import Lake
 from storage.landing import deliver, take_stock
 from storage.runs import commit_once
@@ -463,7 +463,7 @@ def test_forget_then_purge_leaves_a_record_without_the_value(project: Project) -
     assert purged["request"] == found["run_id"]
     if purged["is_done"]:
         gone = project.run("data", "show", "planes", "--at", before).exception
-        assert isinstance(gone, NotFound)
+        assert isinstance(gone, Damaged)
         assert "data log" in gone.remedy
         listed = project.read("data", "ls", "--at", before)["tables"]
         assert [(one["table"], one["rows"]) for one in listed] == [("planes", None)]

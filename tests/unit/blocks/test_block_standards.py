@@ -11,7 +11,14 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
 import blocks
-from blocks import Alerts, LakeCredentials, ServingTarget, SigningKeys, TrustPolicyRef
+from blocks import (
+    Alerts,
+    DecryptionKey,
+    LakeCredentials,
+    ServingTarget,
+    SigningKeys,
+    TrustPolicyRef,
+)
 from security.errors import BadKey, Untrusted
 from security.keys import init_keys, load_signer
 
@@ -25,6 +32,7 @@ EXAMPLES: list[Block] = [
     ),
     ServingTarget(environment="staging", url="http://127.0.0.1:8480"),
     SigningKeys(folder=Path("keys"), role="trainer", passphrase=SecretStr("very-secret")),
+    DecryptionKey(source="file:keys", passphrase=SecretStr("very-secret")),
     TrustPolicyRef(folder=Path("keys"), root=Path("root.json")),
 ]
 
@@ -155,3 +163,10 @@ def test_an_alert_reaches_exactly_the_webhook(
 def test_a_refused_alert_is_an_error(webhook: tuple[str, list[tuple[str, bytes]]]) -> None:
     with pytest.raises(httpx.HTTPStatusError):
         Alerts(webhook_url=SecretStr(f"{webhook[0]}/gone")).notify("drift")
+
+
+def test_keys_come_from_one_place_only() -> None:
+    with pytest.raises(ValidationError, match="either source or folder"):
+        SigningKeys(role="trainer")
+    with pytest.raises(ValidationError, match="either source or folder"):
+        SigningKeys(source="env:KEY", folder=Path("keys"), role="trainer")

@@ -96,8 +96,7 @@ def gate(candidate: str, pipeline: str | None = None) -> State[Any]:
             opened = verify_and_open(pipeline, releases, candidate, Path(private))
             split = rebuild_rows(pipeline, opened)
         except (Untrusted, EmptyWindow) as error:
-            told = claims.details.get("training", {}).get("details", {})
-            return _finish(stage, _record(stage, claims, refusal(error, told)))
+            return _finish(stage, _record(stage, claims, refusal(error)))
         champion = _champion(stage, releases)
         evidence = judge_model(pipeline, opened, split, champion)
         verdict, signed = _verdict(stage, opened, split, champion, evidence)
@@ -132,11 +131,10 @@ def _verdict(
 
 def _record(stage: Stage, claims: Record, verdict: Verdict, *, data: Pin | None = None) -> Record:
     """Evidence and verdict in one commit beside the candidate; whoever comes second reads them."""
-    told = claims.details.get("training", {}).get("details", {})
     facts = {
         "counts": dict(verdict.counts),
         "metrics": dict(verdict.metrics),
-        "details": {"decision": told.get("decision"), **verdict.details},
+        "details": {"decision": _claimed(claims, "decision"), **verdict.details},
     }
     outcome = candidates.put_verdict(
         stage.lake,
@@ -153,6 +151,14 @@ def _record(stage: Stage, claims: Record, verdict: Verdict, *, data: Pin | None 
         by=stage.by,
     )
     return outcome.record
+
+
+def _claimed(claims: Record, name: str) -> str | None:
+    """One of its training's remarks, which may be anything at all; nothing depends on it."""
+    training = claims.details.get("training")
+    told = training.get("details") if isinstance(training, dict) else None
+    value = told.get(name) if isinstance(told, dict) else None
+    return value if isinstance(value, str) else None
 
 
 def _finish(stage: Stage, verdict: Record) -> State[Any]:

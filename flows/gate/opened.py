@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flows.fingerprints import fingerprints
 from flows.learn.exported import MODEL, SKOPS, Exported
 from flows.pipeline import Pipeline
@@ -65,8 +67,7 @@ def open_candidate(
     if manifests(lake, data, [d.name for d in pipeline.datasets]) != verified.build.data_sha256:
         raise Untrusted("the provenance names other files than the data commit holds")
     plain = open_sealed(folder, verified.sealed, recipient=recipient, into=work / "plain")
-    session = load_onnx(plain / MODEL, limits=policy.limits)
-    model = Exported.read(plain, session)
+    model, estimator = _loaded(plain, policy)
     if model.encoding.features != pipeline.features:
         raise Untrusted("the payload's encoding has other features than the pipeline")
     return Opened(
@@ -74,10 +75,27 @@ def open_candidate(
         folder=folder,
         files={name: plain / name for name in verified.sealed.subjects},
         model=model,
-        estimator=load_skops(plain / SKOPS, trusted=policy.rules.skops_types, limits=policy.limits),
+        estimator=estimator,
         data=data,
         cutoff=read_moment(verified.build.cutoff or ""),
     )
+
+
+def _loaded(plain: Path, policy: TrustPolicy) -> tuple[Exported, Any]:
+    """Both forms of the model, each of which answers a row of nothing but nulls."""
+    session = load_onnx(plain / MODEL, limits=policy.limits)
+    trusted = policy.rules.skops_types
+    estimator = load_skops(plain / SKOPS, trusted=trusted, limits=policy.limits)
+    try:
+        model = Exported.read(plain, session)
+        nothing = np.full((1, len(model.encoding.features)), np.nan, dtype=np.float32)
+        shapes = {model.probabilities(nothing).shape, estimator.predict_proba(nothing).shape}
+    # Whatever the payload made a library raise, it is no model that could be judged.
+    except Exception as error:
+        raise Untrusted("the payload's model or encoding cannot be used") from error
+    if shapes != {(1, 2)}:
+        raise Untrusted("the payload's model does not give two probabilities a row")
+    return model, estimator
 
 
 def pinned(lake: Lake, pipeline: Pipeline, build: Build) -> Pin:

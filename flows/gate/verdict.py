@@ -106,11 +106,9 @@ def signed_verdict(
     return verdict, signed
 
 
-def refusal(error: Untrusted | EmptyWindow, claims: Mapping[str, Any]) -> Verdict:
-    """A candidate that does not hold; `claims` is what its record says it was trained for."""
-    return Verdict(
-        failed=(f"refused: {error}",), refused=True, details={"reason": claims.get("reason")}
-    )
+def refusal(error: Untrusted | EmptyWindow) -> Verdict:
+    """Of a candidate that does not hold."""
+    return Verdict(failed=(f"refused: {error}",), refused=True)
 
 
 def against(champion: Champion | None) -> str:

@@ -275,6 +275,11 @@ def off_main(house: House) -> Pin:
             "other features than the pipeline",
         ),
         (lambda h: {"files": {**h.made.files, "model.onnx": b"\x80\x04."}}, "is a pickle"),
+        (lambda h: {"files": {**h.made.files, "encoding.json": b"[]"}}, "cannot be used"),
+        (
+            lambda h: {"files": {n: f for n, f in h.made.files.items() if n != "model.skops"}},
+            r"model\.skops is missing",
+        ),
     ],
     ids=[
         "a commit that does not exist",
@@ -286,6 +291,8 @@ def off_main(house: House) -> Pin:
         "another definition",
         "another encoding",
         "a pickle",
+        "no encoding",
+        "no estimator to compare with",
     ],
 )
 def test_a_candidate_whose_claims_do_not_hold_is_refused(

@@ -18,12 +18,11 @@ from flows.stage import Stage, open_stage
 from flows.trust import Trusted
 from storage import candidates, records, registry
 from storage.lake import MAIN, Pin
-from storage.reaper import reap
+from storage.reaper import STAGE_DEADLINE, reap
 from storage.records import Record
 from storage.registry import ReleaseRef, head
 
 GRACE = timedelta(minutes=1)
-STAGE_DEADLINE = timedelta(hours=6)
 
 
 @flow(name="reconcile", persist_result=False)

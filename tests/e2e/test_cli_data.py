@@ -583,3 +583,35 @@ def test_a_pipeline_that_was_never_run_is_two_lines(headrace: Start, project: Pr
     )
     done = headrace("data", "ls", "--pipeline", "unborn:pipeline")
     assert_two_lines(done, "has no repository u", "headrace demo")
+
+
+def test_gc_lists_dead_run_branches_landed_batches_and_files_of_old_versions(
+    project: Project,
+) -> None:
+    repository = project.pipeline.repository
+    project.land("2013-01", planes("N1", "N2"))
+    before = project.lake.pin(repository).commit
+    project.land("2013-02", planes("N3"))
+    assert project.read("data", "gc", "--dry-run") == []
+    undo = ("planes", "--to", before, "--reason", "test", "--yes")
+    assert project.run("data", "rollback", *undo).exit_code == 0
+    dead = "run-ingest-0123456789ab-5000000001234567"
+    project.lake.fs.create_branch(repository, dead, source="main", hidden=True)
+    found = project.read("data", "gc", "--dry-run", "--older-than", "0")
+    by_name = {(one["kind"], one["name"]): one for one in found}
+    assert set(by_name) == {
+        ("run branch", f"{repository}/{dead}"),
+        ("batch", "landing/planes/2013-01"),
+        ("table files", "planes"),
+    }
+    assert by_name["batch", "landing/planes/2013-01"]["objects"] == 2
+    assert by_name["table files", "planes"]["objects"] == 1
+    assert all(one["octets"] > 100 for one in found if one["kind"] != "run branch")
+    assert project.rows() == {"N1", "N2"}
+    assert dead in project.lake.fs.branches(repository, prefix="run-", hidden=True)
+
+
+def test_gc_without_dry_run_removes_nothing_and_says_so(project: Project) -> None:
+    done = project.run("data", "gc")
+    assert isinstance(done.exception, Misconfigured)
+    assert "--dry-run" in str(done.exception)

@@ -2,12 +2,12 @@
 
 import typer
 
-from flows.commands.data import branches, forget, history, rollback, tables
+from flows.commands.data import branches, forget, gc, history, rollback, tables
 
 app = typer.Typer(
     name="data",
     help="Datasets and their history: look, compare, branch, merge, take back.",
     no_args_is_help=True,
 )
-for part in (tables, history, branches, rollback, forget):
+for part in (tables, history, branches, rollback, forget, gc):
     app.add_typer(part.app)

@@ -12,7 +12,8 @@ from flows.ingest import land
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
 from storage import records, tables
-from storage.errors import Damaged, Refused
+from storage.errors import Damaged, NotFound, Refused
+from storage.forget import STAGE as FORGET
 from storage.lake import Lake, Pin
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
@@ -35,7 +36,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """Rows delivered to a dataset, by what became of them, over the batches that stand."""
+    """Rows delivered to a dataset, by what became of them, over the batches that stand.
+
+    `forgotten` are rows that were kept and taken out since, at a person's wish or by their age.
+    """
 
     batches: int
     delivered: int
@@ -43,6 +47,7 @@ class Quality:
     quarantined: int
     duplicates: int
     rules: Mapping[str, int]
+    forgotten: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,8 @@ def quality(lake: Lake, pin: Pin, dataset: str) -> Quality:
     rules: Counter[str] = Counter()
     for run in runs:
         rules.update(run.details["rules"])
-    return Quality(len(runs), **sums, rules=dict(rules.most_common()))
+    gone = (one.counts.get(f"{dataset}:removed", 0) for one in records.at(lake, pin, stage=FORGET))
+    return Quality(len(runs), **sums, rules=dict(rules.most_common()), forgotten=sum(gone))
 
 
 def in_order(names: list[str]) -> list[str]:
@@ -100,7 +106,7 @@ def in_order(names: list[str]) -> list[str]:
 def _table(lake: Lake, pin: Pin, name: str, writers: Mapping[str, Entry]) -> Table:
     try:
         found = tables.snapshot(lake, pin.repository, pin.commit, name)
-    except (Damaged, Refused):
+    except (NotFound, Damaged, Refused):
         return Table(name, None, None, None, None, writers.get(name))
     return Table(
         name, found.rows, found.size_bytes, len(found.files), found.version, writers.get(name)

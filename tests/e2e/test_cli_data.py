@@ -123,6 +123,7 @@ def test_show_joins_the_contract_and_the_counts_of_all_batches(project: Project)
         "quarantined": 1,
         "duplicates": 1,
         "rules": {"seats|min": 1},
+        "forgotten": 0,
     }
     assert len(found["first"]) == 2
     assert "31 kept + 1 quarantined + 1 duplicates" in project.run("data", "show", "planes").stdout
@@ -454,6 +455,7 @@ def test_forget_then_purge_leaves_a_record_without_the_value(project: Project) -
     before = project.land("a", planes("NOBODYS", "N2")).commit
     found = project.read(*FORGET, "--key", "tailnum=NOBODYS", "--purge-after", "0d", "--yes")
     assert project.rows() == {"N2"}
+    assert project.read("data", "show", "planes")["quality"]["forgotten"] == 1
     whole = project.run("runs", "show", found["run_id"]).stdout
     assert "NOBODYS" not in whole
     assert "request 17" in whole

@@ -148,6 +148,8 @@ def _show(found: "Description") -> None:
             f"{thousands(quality.kept)} kept + {thousands(quality.quarantined)} quarantined + "
             f"{thousands(quality.duplicates)} duplicates"
         )
+        if quality.forgotten:
+            say(f"  {thousands(quality.forgotten)} of the kept were forgotten since")
         for rule, count in quality.rules.items():
             say(f"  {thousands(count)} broke {rule}")
     say()

@@ -258,3 +258,51 @@ def test_two_approvals_at_once_publish_once(two: Two) -> None:
     assert 1 in found
     assert two.indexes == [1]
     assert two.told.count("index.promoted") == 1
+
+
+def test_from_one_releaser_to_two_through_the_command_line_alone(site: Any, tmp_path: Path) -> None:
+    bens_home, public = tmp_path / "bens", tmp_path / "ben.json"
+    public.write_text(site.run("keys", "make", "releaser", str(bens_home)).stdout)
+    for command in (
+        ("keys", "enrol", "releaser", str(public)),
+        ("policy", "sign", "--releasers", "production=2"),
+    ):
+        done = site.run(*command)
+        assert done.exit_code == 0, (done.output, done.exception)
+    ref = site.register(site.land("N1"))
+    assert site.run("model", "promote", str(ref), "--reason", "passed").exit_code == 0
+    assert isinstance(site.run("model", "approve", "1", "--yes").exception, Refused)
+    as_ben = {**site.environment, "HEADRACE_RELEASER_KEY": f"file:{bens_home}"}
+    done = replace(site, environment=as_ben).run("model", "approve", "1", "--yes")
+    assert done.stdout == f"production index 1 names {ref}\n", (done.output, done.exception)
+    assert site.served() == "1: 1"
+    told = [entry["kind"] for entry in site.read("audit", "log", "-n", "100")]
+    assert told[:2] == ["index.promoted", "proposal.approved"]
+    assert told.count("key.enrolled") == 6
+    assert site.read("audit", "verify")["holds"]
+
+
+@pytest.mark.long
+def test_the_serve_flow_proposes_and_says_who_has_to_approve(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.serve.flow import serve
+    from flows.stage import open_stage
+
+    ref = two.site.register(two.site.land("N1"))
+    monkeypatch.syspath_prepend(two.site.environment["HEADRACE_ROOT"])
+    for name, value in two.site.environment.items():
+        monkeypatch.setenv(name, value)
+    open_stage.cache_clear()
+    try:
+        with prefect_test_harness(server_startup_timeout=300):
+            state = serve(release=str(ref), reason="by the flow", return_state=True)
+    finally:
+        open_stage.cache_clear()
+    assert state.is_completed()
+    assert "headrace model approve 1" in (state.message or "")
+    assert two.indexes == []
+    assert two.approve(1).exit_code == 0
+    assert two.site.served() == "1: 1"

@@ -33,6 +33,10 @@ class Contended(Conflict):
     """Other writers kept moving the branch until the tries ran out."""
 
 
+class ReadOnly(Forbidden):
+    """The repository takes no changes."""
+
+
 class Unauthenticated(Forbidden):
     """No credential, or a wrong one."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import apsw
 
 from storage.embedded.database import row_of, rows_of
-from storage.embedded.errors import Exists, PreconditionFailed
+from storage.embedded.errors import Exists, PreconditionFailed, ReadOnly
 from storage.embedded.graph import NS, Commit, add_commit, now_ns
 from storage.embedded.paging import Page, page
 from storage.embedded.refs import check_branch, check_repository
@@ -143,7 +143,7 @@ def changeable(rows: apsw.Connection, name: str, *, force: bool = False) -> Repo
     """The repository, if refs may change. Raises: NotFound, Forbidden."""
     found = get_repository(rows, name)
     if found.read_only and not force:
-        raise Forbidden("read-only repository")
+        raise ReadOnly("read-only repository")
     return found
 
 

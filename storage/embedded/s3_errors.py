@@ -4,6 +4,7 @@ from storage.embedded.errors import (
     BadRange,
     DiskFull,
     PreconditionFailed,
+    ReadOnly,
     TooLarge,
     Unsupported,
     WritesStopped,
@@ -23,6 +24,7 @@ CODES: dict[str, tuple[int, str]] = {
     "BucketAlreadyExists": (409, "The requested bucket name is not available."),
     "ERRLakeFSNotSupported": (405, "This operation is not supported in LakeFS"),
     "EntityTooLarge": (400, "Your proposed upload exceeds the maximum allowed object size."),
+    "ErrReadOnlyRepository": (403, "Attempted to write to a read-only repository"),
     "ErrWriteToProtectedBranch": (403, "Attempted to write to a protected branch"),
     "IncompleteBody": (
         400,
@@ -98,6 +100,7 @@ _OF_LAKE: tuple[tuple[type[StorageError], str], ...] = (
     (TooLarge, "EntityTooLarge"),
     (BadRange, "InvalidRange"),
     (NotFound, "NoSuchKey"),
+    (ReadOnly, "ErrReadOnlyRepository"),
     (Forbidden, "ErrWriteToProtectedBranch"),
     (Refused, "BadRequest"),
     (DiskFull, "InsufficientStorage"),

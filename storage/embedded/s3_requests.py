@@ -135,8 +135,8 @@ class S3Call:
 
     def only_if_absent(self) -> bool:
         """Whether the write must not replace anything. Raises: S3Refused."""
-        condition = self.headers.get("if-none-match")
-        if "if-match" in self.headers or condition not in (None, "*"):
+        condition = self.headers.get("if-none-match", "")
+        if "if-match" in self.headers or condition not in ("", "*"):
             raise S3Refused("NotImplemented")
         return condition == "*"
 

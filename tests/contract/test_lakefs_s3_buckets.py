@@ -1,5 +1,6 @@
 """Listings, copies and uploads in parts: what clients page through and put together."""
 
+import secrets
 from typing import Any
 
 import httpx
@@ -181,3 +182,24 @@ def test_an_unsigned_request_for_an_object_is_refused(endpoint, rest):
     rest.put("main", "key", b"content")
     answer = httpx.get(f"{endpoint.url}/{rest.repository}/main/key")
     assert (answer.status_code, b"content" in answer.content) == (403, False)
+
+
+def test_an_empty_condition_is_none(s3, repository):
+    def unconditional(request, **_):
+        request.headers["If-None-Match"] = ""
+
+    s3.meta.events.register("before-send.s3.PutObject", unconditional)
+    try:
+        for content in (b"one", b"two"):
+            s3.put_object(Bucket=repository, Key="main/key", Body=content)
+    finally:
+        s3.meta.events.unregister("before-send.s3.PutObject", unconditional)
+    assert s3.get_object(Bucket=repository, Key="main/key")["Body"].read() == b"two"
+
+
+def test_a_read_only_repository_says_so(s3, http):
+    name = f"readonly-{secrets.token_hex(6)}"
+    body = {"name": name, "storage_namespace": f"local://{name}", "read_only": True}
+    assert http.post("/repositories", json=body).status_code == 201
+    told = refused(s3.put_object, Bucket=name, Key="main/key", Body=b"x")
+    assert told == (403, "ErrReadOnlyRepository")

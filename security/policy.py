@@ -101,7 +101,8 @@ class TrustPolicy:
         For what is to be superseded: a new index follows the standing one, whoever signed that.
         """
         releasers = self.trust.roles.get("releaser", RoleKeys(()))
-        revoked = (revocation.key for revocation in self.trust.revoked)
+        own = (None, "releaser")
+        revoked = (one.key for one in self.trust.revoked if one.role in own)
         return self._with_releasers((*releasers.keys, *revoked))
 
     def _with_releasers(self, keys: tuple[PairRecord, ...]) -> "TrustPolicy":

@@ -164,7 +164,7 @@ def policy_changes(old: TrustPolicy | None, new: TrustPolicy, actor: str) -> tup
 
 def _key_changes(old: Trust | None, new: Trust, actor: str) -> Iterator[Event]:
     before, after = _enrolled(old), _enrolled(new)
-    gone = {r.key.pair.key_id: r.reason for r in new.revoked}
+    gone = {r.key.pair.key_id: r for r in new.revoked}
     known = {r.key.pair.key_id for r in old.revoked} if old else set()
     for key, role in sorted(after.items()):
         if key not in before:
@@ -172,9 +172,14 @@ def _key_changes(old: Trust | None, new: Trust, actor: str) -> Iterator[Event]:
     for key, role in sorted(before.items()):
         if key not in after and key not in gone:
             yield Event("key.retired", actor, f"keys/{key}", role=role)
-    for key, reason in sorted(gone.items()):
+    for key, revoked in sorted(gone.items()):
         if key not in known:
-            yield Event("key.revoked", actor, f"keys/{key}", role=before.get(key), reason=reason)
+            held = revoked.role or before.get(key)
+            kept = {"kept": str(len(revoked.kept))} if revoked.kept else None
+            subject = f"keys/{key}"
+            yield Event(
+                "key.revoked", actor, subject, role=held, reason=revoked.reason, detail=kept
+            )
     yield from _recipient_changes(old, new, actor)
 
 

@@ -72,6 +72,9 @@ def _pin(lake: Lake, repository: str, ref: str) -> Pin:
     from flows.data import moments
 
     try:
+        # Such a text cannot be a ref of lakeFS's, and some versions answer 500 when asked.
+        if moments.is_no_ref(ref):
+            raise NotFound(f"{ref!r} is no ref.")
         return lake.pin(repository, ref)
     except (NotFound, Refused) as error:
         if repository not in lake.fs.repositories():

@@ -14,6 +14,11 @@ _VERSION = re.compile(r"v(?P<number>\d{1,18})")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
+def is_no_ref(text: str) -> bool:
+    """Whether lakeFS has no ref of such a form: it has no colon, and @ ends it."""
+    return ":" in text or "@" in text[:-1]
+
+
 def meant(lake: Lake, repository: str, text: str) -> Pin | None:
     """The commit that TIME, BRANCH@TIME or TABLE@vN names; None if the text is none of these.
 

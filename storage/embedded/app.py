@@ -73,8 +73,9 @@ def create_app(
     lake = open_sound(root)
     remove_orphans(lake)
     keys = Keys(Keyring(root), credentials)
-    service = Service(lake, keys, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE))
-    gateway, metrics = Gateway(service), Metrics(lake)
+    metrics = Metrics(lake)
+    service = Service(lake, keys, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE), metrics)
+    gateway = Gateway(service)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

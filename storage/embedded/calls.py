@@ -18,6 +18,7 @@ from storage.embedded.access import check_repository
 from storage.embedded.errors import Unsupported, http_status
 from storage.embedded.keys import Key, Right
 from storage.embedded.lake import Lake, View
+from storage.embedded.metrics import Metrics
 from storage.embedded.paging import Window
 from storage.embedded.sessions import Keys
 from storage.embedded.transfer import limited
@@ -49,6 +50,7 @@ class Service:
     lake: Lake
     keys: Keys
     head_changes: anyio.CapacityLimiter
+    metrics: Metrics
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import apsw
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
+from storage.embedded.collection import Collected
 from storage.embedded.database import row_of
 from storage.embedded.lake import Lake
 
@@ -49,6 +50,16 @@ class Metrics:
             "headrace_lake_sent_bytes", "Body bytes sent.", ["service"], registry=registry
         )
 
+        self._collections = Counter(
+            "headrace_lake_gc_runs", "Garbage collections done.", registry=registry
+        )
+        self._removed = Counter(
+            "headrace_lake_gc_removed", "What they removed.", ["kind"], registry=registry
+        )
+        self._freed = Counter(
+            "headrace_lake_gc_freed_bytes", "Bytes they freed.", registry=registry
+        )
+
     def answered(
         self,
         service: str,
@@ -66,6 +77,13 @@ class Metrics:
         self._seconds[service].labels(operation, status).observe(seconds)
         self._received.labels(service).inc(received)
         self._sent.labels(service).inc(sent)
+
+    def collected(self, done: Collected) -> None:
+        """Count a garbage collection."""
+        self._collections.inc()
+        self._removed.labels("commits").inc(done.commits)
+        self._removed.labels("objects").inc(done.objects)
+        self._freed.inc(done.octets)
 
     def text(self) -> bytes:
         """In Prometheus's text format."""

@@ -22,7 +22,10 @@ async def gc(call: Call) -> Response:
     """Collect garbage while everybody goes on."""
     asked = await call.body(Collection)
     work = partial(collect, call.lake, grace_s=asked.grace_s, dry_run=asked.dry_run)
-    return reply(asdict(await to_thread.run_sync(work, limiter=call.service.head_changes)))
+    done = await to_thread.run_sync(work, limiter=call.service.head_changes)
+    if not done.dry_run:
+        call.service.metrics.collected(done)
+    return reply(asdict(done))
 
 
 PREFIX = "/_headrace"

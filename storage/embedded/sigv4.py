@@ -31,6 +31,7 @@ _AUTHORIZATION = re.compile(
     r"\s*Signature=(?P<signature>[0-9a-f]{64})",
     re.ASCII,
 )
+_PRESIGNED = re.compile(rb"(?:^|&)X-Amz-Credential=[^&]")
 _SPACES = re.compile(rb"\s+")
 # In the canonical request by itself, whether it is listed as signed or not.
 _ALWAYS_SIGNED = "x-amz-content-sha256"
@@ -83,7 +84,7 @@ class _Claim:
 
 def is_signed(headers: Headers, query: bytes) -> bool:
     """Whether the request speaks S3 rather than the REST API."""
-    return headers.get("authorization", "").startswith("AWS") or CREDENTIAL.encode() in query
+    return headers.get("authorization", "").startswith("AWS") or bool(_PRESIGNED.search(query))
 
 
 def verify(request: Request, find: FindKey) -> Signature:

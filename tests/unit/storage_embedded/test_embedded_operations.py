@@ -240,6 +240,20 @@ def test_metrics_count_requests_bytes_and_what_is_there(running):
     s3.abort_multipart_upload(Bucket="other", Key="main/big", UploadId=upload)
 
 
+def test_metrics_count_garbage_collections(running):
+    before = scraped(running)
+    dry = httpx.post(f"{running.url}/_headrace/gc", auth=KEY, json={"dry_run": True})
+    done = httpx.post(f"{running.url}/_headrace/gc", auth=KEY, json={})
+    assert (dry.status_code, done.status_code) == (200, 200)
+    after, runs = scraped(running), ("headrace_lake_gc_runs_total", frozenset())
+    assert after[runs] - before[runs] == 1
+
+
+def test_no_narrow_key_collects_garbage(running, service_key):
+    answer = httpx.post(f"{running.url}/_headrace/gc", auth=service_key, json={})
+    assert (answer.status_code, answer.json()) == (401, {"message": "insufficient permissions"})
+
+
 def test_no_path_becomes_a_metric_of_its_own(running):
     with running.http() as http:
         for number in range(20):
@@ -269,6 +283,14 @@ def test_the_access_log_tells_what_happened_and_no_secret(running):
     text = running.log.read_text()
     for secret in (KEY[1], "guessed wrong", "Signature=", "Basic ", "Bearer "):
         assert secret not in text
+
+
+def test_a_path_that_mentions_a_signature_is_still_rest(running):
+    with running.http() as http:
+        read = http.get(
+            "/repositories/other/refs/main/objects", params={"path": "X-Amz-Credential=a"}
+        )
+    assert (read.status_code, read.headers["content-type"]) == (404, "application/json")
 
 
 def test_every_answer_has_a_request_id(running):

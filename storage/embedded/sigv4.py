@@ -188,7 +188,7 @@ def _canonical(request: Request, signed: str) -> bytes:
 
 def _check_signed(headers: Headers, names: list[str]) -> None:
     """Whoever holds a presigned URL must not add, say, a copy source to it. Raises: S3Refused."""
-    if "host" not in names:
+    if "host" not in names or not all(name.isascii() for name in names):
         raise S3Refused("SignatureDoesNotMatch")
     for name in headers:
         if name.startswith("x-amz-") and name not in names and name != _ALWAYS_SIGNED:

@@ -1,6 +1,7 @@
 """Attacks 54 to 62: on keys, and beside them."""
 
 import copy
+import inspect
 import json
 import pickle
 import resource
@@ -16,8 +17,9 @@ import security.verify
 from security import recipients
 from security.bundle import add_recipient, seal
 from security.errors import BadKey, CannotDecrypt, Untrusted
+from security.index import sign_index, sign_timestamp
 from security.keys import Recipient, init_keys, load_recipient, load_signer
-from security.release import sign_release, verify_release
+from security.release import sign_gates, sign_provenance, sign_release, verify_release
 
 UNIFORM = "the sealed payload does not open with this key"
 
@@ -244,3 +246,30 @@ def test_62_a_signer_that_fails_writes_nothing(target: Any) -> None:
         )
     after = {path: path.read_bytes() for path in target.folder.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_63_no_role_signs_bytes_that_were_handed_to_it(target: Any) -> None:
+    """Each states what it has itself: no signing function takes a statement, digest or verdict."""
+    for sign in (sign_provenance, sign_gates, sign_release, sign_index, sign_timestamp):
+        given = set(inspect.signature(sign).parameters)
+        assert not given & {"payload", "statement", "message", "digest", "envelope"}, sign
+    with pytest.raises(BadKey, match="cannot sign as releaser"):
+        target.keys.signers["gatekeeper"].require("releaser")
+
+
+def test_63_the_releaser_signs_only_what_it_verified_itself(target: Any) -> None:
+    """The gatekeeper's evidence is forged by an outsider; the releaser is asked to bind it."""
+    target.resign("gates.dsse.json", "trainer", lambda statement: None)
+    before = (target.folder / "release.dsse.json").read_bytes()
+    with pytest.raises(Untrusted, match="not signed as gatekeeper"):
+        sign_release(
+            target.folder,
+            version=2,
+            card="# Another\n",
+            created="2013-07-01T00:00:00Z",
+            created_by="ana",
+            reason="again",
+            policy=target.keys.policy,
+            signer=target.keys.signers["releaser"],
+        )
+    assert (target.folder / "release.dsse.json").read_bytes() == before

@@ -119,6 +119,9 @@ class Lake(RuleBasedStateMachine):
         self.branches["main"] = Branch(self.added(first, (), {}))
         self.put("main", "seed")
         self.commit("main")
+        for name in BRANCHES[1:]:
+            self.branch(name, 0)
+            self.change(name, "a")
 
     @rule(name=branches, path=paths)
     def put(self, name: str, path: str) -> None:
@@ -181,6 +184,16 @@ class Lake(RuleBasedStateMachine):
         made = self.added(done.json()["id"], (branch.head,), branch.seen)
         self.branches[name] = Branch(made)
 
+    @rule(name=branches, path=paths)
+    def change(self, name: str, path: str) -> None:
+        self.put(name, path)
+        self.commit(name)
+
+    @rule(name=branches, path=paths)
+    def remove(self, name: str, path: str) -> None:
+        self.delete(name, path)
+        self.commit(name)
+
     @rule(name=branches, pick=few)
     def branch(self, name: str, pick: int) -> None:
         source = self.commit_of(pick)
@@ -237,7 +250,7 @@ class Lake(RuleBasedStateMachine):
     def revert(self, name: str, pick: int, parent: int) -> None:
         undone = self.commit_of(pick)
         if undone.number < 2:  # it brought the object that nothing touches
-            return
+            undone = self.commits[-1]
         body = {"ref": undone.id, "parent_number": parent}
         done = self.call("POST", f"/branches/{name}/revert", json=body)
         if name not in self.branches:

@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -506,6 +507,35 @@ def test_a_batch_that_waits_for_ingest_is_never_dropped(project: Project) -> Non
     assert "landing/planes/fresh has such rows and waits for ingest" in str(refused)
     states = {b["id"]: b["state"] for b in project.read("data", "batches")["batches"]}
     assert states == {"a": "merged", "fresh": "waiting"}
+
+
+def test_expire_forgets_what_is_past_its_retention_and_keeps_the_rest(project: Project) -> None:
+    name = f"kept_{project.pipeline.name.replace('-', '_')}"
+    (project.folder / f"{name}.py").write_text(
+        "from dataclasses import replace\n"
+        "from datetime import timedelta\n"
+        "from examples.flights.pipeline import pipeline as flights\n"
+        "weather = replace(flights.dataset('weather'), retention=timedelta(days=30))\n"
+        f"pipeline = replace(flights, name={project.pipeline.name!r}, datasets=(weather,))\n"
+    )
+    now = datetime.now(UTC).replace(microsecond=0)
+    at = [now - timedelta(days=31), now - timedelta(days=29)]
+    weather = pl.DataFrame({"origin": "JFK", "observed_at": at, "temp_f": 50.0}).with_columns(
+        pl.col("observed_at").cast(pl.Datetime("us", "UTC"))
+    )
+    commit_once(
+        project.lake,
+        project.pipeline.repository,
+        stage="ingest",
+        run_id="8" * 64,
+        body=lambda run: run.append("weather", weather),
+    )
+    command = ("data", "expire", "--pipeline", f"{name}:pipeline", "--yes")
+    (found,) = project.read(*command)
+    assert (found["dataset"], found["found"]["rows"]) == ("weather", {"weather": 1})
+    left = tables.scan(project.lake, project.lake.pin(project.pipeline.repository), "weather")
+    assert left.collect()["observed_at"].to_list() == [at[1]]
+    assert "There is no such row." in project.run(*command).stderr
 
 
 def test_expire_needs_a_retention_and_says_where_to_state_it(project: Project) -> None:

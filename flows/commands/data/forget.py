@@ -46,6 +46,7 @@ def forget(
 
     from flows.data import forget as forgetting
     from flows.lakes import open_pipeline
+    from flows.terminal import show_json
 
     if bool(key) == bool(keys):
         raise typer.BadParameter("give --key COLUMN=VALUE or --keys FILE", param_hint="--key")
@@ -58,7 +59,9 @@ def forget(
         secret=_secret(opened),
         purge_after=datetime.now(UTC) + forgetting.period(purge_after),
     )
-    _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, as_json=as_json)
+    answer = _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+    if as_json:
+        show_json(answer)
 
 
 @app.command()
@@ -78,17 +81,21 @@ def expire(
 
     from flows.data import forget as forgetting
     from flows.lakes import open_pipeline
-    from flows.terminal import tell
+    from flows.terminal import show_json, tell
 
     opened, now = open_pipeline(pipeline), datetime.now(UTC)
     due = now + forgetting.period(purge_after)
     chosen = datasets or [d.name for d in opened.pipeline.datasets if d.retention]
     if not chosen:
         tell("No dataset of the pipeline has a retention; nothing was changed.")
+    answers = []
     for name in chosen:
         request = forgetting.expired(opened.pipeline, name, now=now, purge_after=due)
         reason = f"older than {request.said['before']}"
-        _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, as_json=as_json)
+        answer = _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+        answers.append({"dataset": name, **answer})
+    if as_json:
+        show_json(answers)
 
 
 @app.command()
@@ -137,13 +144,13 @@ def _forget(
     on: str,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
-) -> None:
+    quiet: bool,
+) -> dict[str, object]:
     from flows.data import forget as forgetting
-    from flows.terminal import actor, confirm, say, show_json, tell
+    from flows.terminal import actor, confirm, say, tell
 
     found = forgetting.look(opened.lake, opened.pipeline, request, on=on)
-    if not as_json:
+    if not quiet:
         _show(found)
     done, commit, already = None, None, False
     if not dry_run and not found.is_empty:
@@ -159,15 +166,13 @@ def _forget(
             by=opened.by("headrace data forget", actor()),
         )
         done, commit, already = outcome.record.run_id, outcome.pin.commit, outcome.already
-    if as_json:
-        state = {"run_id": done, "commit": commit, "already": already, "dry_run": dry_run}
-        show_json({**state, "purge_after": request.purge_after, "found": found})
-    elif done:
-        say(
-            f"forget {done[:12]}, at {str(commit)[:12]}; purge after {request.purge_after:%Y-%m-%d}"
-        )
-    else:
+    if done and not quiet:
+        due = f"{request.purge_after:%Y-%m-%d}"
+        say(f"forget {done[:12]}, at {str(commit)[:12]}; purge after {due}")
+    if not done:
         tell("Nothing was changed" + (": this was a dry run." if dry_run else "."))
+    state = {"run_id": done, "commit": commit, "already": already, "dry_run": dry_run}
+    return {**state, "purge_after": request.purge_after, "found": found}
 
 
 def _show(found: "Found") -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from storage.embedded import branches, history, objects, repositories
 from storage.embedded.history import Message
@@ -13,6 +14,10 @@ from storage.embedded.paging import Window
 from storage.embedded.ranges import Entry, entry
 
 SAID = Message("me", "m")
+
+# A busy machine is no reason to fail.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def _data_rows(rows: Mapping[str, int]) -> list[tuple[object, ...]]:
 
 def _inputs(build: Build) -> list[tuple[object, ...]]:
     pins = [
-        (f"data {name}", f"{pin.repository}@{pin.commit}")
+        (name if name == "data" else f"data {name}", f"{pin.repository}@{pin.commit}")
         for name, pin in sorted(build.data.items())
     ]
     clean = "" if build.code_clean else ", with uncommitted changes"

@@ -24,14 +24,15 @@ from security.index import moment_text
 from security.keyfiles import write_private
 from security.keys import public_document
 from security.pairs import (
+    Recipient,
     RecipientName,
     RoleSigner,
     Signer,
 )
 from security.policy import RULES, TRUST, TrustPolicy
-from security.record import from_json, to_bytes
+from security.record import from_json, to_bytes, to_json
 from security.sources import signer_from
-from security.trust import Enrolled, PairRecord
+from security.trust import Enrolled, PairRecord, RecipientRecord
 from storage import registry
 
 ROLES: tuple[Enrolled, ...] = get_args(Enrolled)
@@ -90,29 +91,51 @@ def revoked(
 
     Raises: as `rotated` does.
     """
+    if _is_recipient(opened, request.name):
+        return dropped(opened, request.name, brought, actor), []
     at = moment(request.cut_off) if request.cut_off else None
     done = _retired(opened, request, brought, request.reason, at)
     publish(opened, actor)
     return done
 
 
-def enrolled(opened: Opened, role: str, public_key: Path, brought: Brought, actor: str) -> Ceremony:
-    """One more pair for a role."""
-    home, data = opened.settings.keys, read_regular(public_key, max_bytes=_MAX_PUBLIC_BYTES)
-    pair = from_json(PairRecord, canonical.parse(data), public_key.name).pair
-    done = ceremony.enrol(home, pair, _role(role), root=brought.signer(home))
+def enrolled(opened: Opened, name: str, public_key: Path, brought: Brought, actor: str) -> Ceremony:
+    """One more pair for a role, or a recipient of its own name, by the public half in a file."""
+    home, where = opened.settings.keys, public_key.name
+    fields = canonical.parse(read_regular(public_key, max_bytes=_MAX_PUBLIC_BYTES))
+    root = brought.signer(home)
+    if name in ROLES:
+        pair = from_json(PairRecord, fields, where).pair
+        done = ceremony.enrol(home, pair, _role(name), root=root)
+    else:
+        record = from_json(RecipientRecord, {"name": name, **fields}, where)
+        done = succession.enrol_recipient(home, record, root=root)
     publish(opened, actor)
     return done
 
 
-def made(role: str, folder: Path, passphrase: str | None) -> str:
-    """A pair that nobody has enrolled yet, below `folder`; its public half as JSON."""
-    signer = Signer.generate(_role(role))
+def dropped(opened: Opened, name: str, brought: Brought, actor: str) -> Ceremony:
+    """A recipient for whom no later bundle is sealed."""
+    done = succession.drop_recipient(
+        opened.settings.keys, name, root=brought.signer(opened.settings.keys)
+    )
+    publish(opened, actor)
+    return done
+
+
+def made(name: str, folder: Path, passphrase: str | None) -> str:
+    """A key that nobody has enrolled yet, below `folder`; its public half as JSON."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if (folder / role).exists():
-        raise BadKey(f"{folder / role} exists already", remedy="name another folder")
-    write_private(folder / role, signer.private_halves(), passphrase)
-    return to_bytes(PairRecord.of(signer.public)).decode()
+    if (folder / name).exists():
+        raise BadKey(f"{folder / name} exists already", remedy="name another folder")
+    if name in ROLES:
+        signer = Signer.generate(_role(name))
+        write_private(folder / name, signer.private_halves(), passphrase)
+        return to_bytes(PairRecord.of(signer.public)).decode()
+    recipient = Recipient.generate()
+    document = to_json(RecipientRecord.of(name, recipient.public))
+    write_private(folder / name, recipient.private_halves(), passphrase)
+    return canonical.encode({k: v for k, v in document.items() if k != "name"}).decode()
 
 
 def pinned(opened: Opened) -> Ceremony:
@@ -176,6 +199,11 @@ def _ids(policy: TrustPolicy, name: str, replaces: str) -> bool:
     else:
         current = [pair_named(policy.trust, name)[1].key_id]
     return any(key.startswith(replaces) for key in current)
+
+
+def _is_recipient(opened: Opened, name: str) -> bool:
+    named = {one.name for one in policy_in(opened.settings.keys).trust.recipients}
+    return name in named and name not in ROLES
 
 
 def _role(name: str) -> Enrolled:

@@ -85,3 +85,35 @@ def rotate_recipient(
         replace_private(staged / name, new.private_halves(), passphrase)
         write_trust(staged, trust, policy.root, root)
     return Ceremony(policy_in(home), False, retired, new.public.recipient_id)
+
+
+def enrol_recipient(home: Path, record: RecipientRecord, *, root: RoleSigner) -> Ceremony:
+    """One more recipient, for whom every later bundle is sealed; the private key is elsewhere.
+
+    Raises: BadKey if the name stands for another key already.
+    """
+    policy, key = policy_in(home), record.recipient.recipient_id
+    if record in policy.trust.recipients:
+        return Ceremony(policy, already=True, enrolled=key)
+    if any(one.name == record.name for one in policy.trust.recipients):
+        raise BadKey(
+            f"there is a recipient {record.name} already", remedy="revoke it, or take another name"
+        )
+    trust = next_trust(policy.trust, recipients=(*policy.trust.recipients, record))
+    with changed_home(home) as staged:
+        write_trust(staged, trust, policy.root, root)
+    return Ceremony(policy_in(home), False, enrolled=key)
+
+
+def drop_recipient(home: Path, name: str, *, root: RoleSigner) -> Ceremony:
+    """Later bundles are not sealed for this recipient any more; earlier ones stay readable."""
+    policy = policy_in(home)
+    gone = next((one for one in policy.trust.recipients if one.name == name), None)
+    if gone is None:
+        return Ceremony(policy, already=True)
+    others = tuple(one for one in policy.trust.recipients if one != gone)
+    if not others:
+        raise BadKey("nobody would be left to seal bundles for", remedy="enrol another key first")
+    with changed_home(home) as staged:
+        write_trust(staged, next_trust(policy.trust, recipients=others), policy.root, root)
+    return Ceremony(policy_in(home), False, retired=gone.recipient.recipient_id)

@@ -123,7 +123,9 @@ def rotate(
 
 @app.command()
 def revoke(
-    name: Annotated[str, typer.Argument(metavar="ROLE|ID", help="A role, or a key's id.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ROLE|ID", help="A role, a key's id, or a recipient's name.")
+    ],
     reason: Annotated[str, typer.Option(help="Why; it is signed into the policy for good.")],
     cut_off: Annotated[
         str,
@@ -154,16 +156,18 @@ def revoke(
 
 @app.command()
 def enrol(
-    role: Annotated[str, typer.Argument(help="The role that the pair is to hold as well.")],
+    role: Annotated[
+        str, typer.Argument(metavar="ROLE|NAME", help="A role, or a recipient's new name.")
+    ],
     public_key: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The pair's public half, as JSON.")
+        Path, typer.Argument(metavar="FILE", help="The public half, as `keys make` printed it.")
     ],
     root_key: RootKey = None,
     root_passphrase_file: RootPassphraseFile = None,
     pipeline: PipelineName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol one more pair for a role, say a second releaser's; its owner keeps the private half."""
+    """Enrol one more pair for a role, or one more recipient; its owner keeps the private half."""
     from flows.ceremonies import enrolled
     from flows.custody import Brought
     from flows.lakes import open_pipeline
@@ -175,11 +179,13 @@ def enrol(
 
 @app.command()
 def make(
-    role: Annotated[str, typer.Argument(help="The role that the pair will hold.")],
+    role: Annotated[
+        str, typer.Argument(metavar="ROLE|NAME", help="A role, or a recipient's name.")
+    ],
     folder: Annotated[Path, typer.Argument(help="A new folder for the role's folder.")],
     passphrase_file: LockFile = None,
 ) -> None:
-    """Make a pair that nobody has enrolled yet, and print its public half."""
+    """Make a key that nobody has enrolled yet, and print its public half."""
     from flows.ceremonies import made
     from flows.terminal import say
 

@@ -1,7 +1,7 @@
 """`headrace model recipients`, with real keys, releases and a lake."""
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,12 @@ import pytest
 
 from flows.audit import read_log
 from flows.errors import Misconfigured
-from flows.serve.policy import publish_policy
 from security.bundle import open_bundle
-from security.edition import change_trust
 from security.errors import BadKey, CannotDecrypt, Untrusted
-from security.keys import load_recipient, load_signer
+from security.keyfiles import recipient_in
+from security.keys import load_recipient
 from security.pairs import Opener, Recipient
 from security.release import verify_release
-from security.trust import RecipientRecord
 from storage import registry
 from storage.registry import ReleaseRef
 
@@ -48,16 +46,12 @@ class Audited:
 
 @pytest.fixture
 def audited(site: Any) -> Audited:
-    ref, auditor = site.register(site.land("N1")), Recipient.generate()
-    change_trust(
-        site.keys,
-        lambda trust: replace(
-            trust, recipients=(*trust.recipients, RecipientRecord.of("auditor", auditor.public))
-        ),
-        root=load_signer(site.keys, "root"),
-    )
-    publish_policy(site.lake, site.pipeline, site.keys)
-    return Audited(site, ref, auditor)
+    ref, theirs = site.register(site.land("N1")), site.work / "auditor"
+    public = site.work / "auditor.json"
+    public.write_text(site.run("keys", "make", "auditor", str(theirs)).stdout)
+    assert not site.read("keys", "enrol", "auditor", str(public))["already"]
+    assert site.read("keys", "enrol", "auditor", str(public))["already"]
+    return Audited(site, ref, recipient_in(theirs / "auditor"))
 
 
 def names(listed: list[dict[str, str]]) -> list[str]:
@@ -145,3 +139,14 @@ def test_after_a_rotation_the_new_key_is_added_with_the_retired_one(audited: Aud
     assert names(listed) == ["", "gatekeeper", "serving"]
     assert audited.opens(ref, load_recipient(site.keys), "added")
     assert list(Path(site.keys / "retired").glob("*/serving/x25519.pem"))
+
+
+def test_for_a_revoked_recipient_no_later_bundle_is_sealed(audited: Audited) -> None:
+    site = audited.site
+    sealed = site.register(site.land("N2"))
+    assert audited.opens(sealed, audited.auditor, "enrolled")
+    done = site.read("keys", "revoke", "auditor", "--reason", "left", "--yes")
+    assert done["retired"] == audited.auditor.public.recipient_id
+    later = site.register(site.land("N3"))
+    assert not audited.opens(later, audited.auditor, "dropped")
+    assert audited.opens(sealed, audited.auditor, "still")

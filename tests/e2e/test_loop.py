@@ -53,7 +53,7 @@ from storage.runs import Run, commit_once
 ROOT = Path(__file__).parents[2]
 CUTOFF = datetime(2013, 2, 15, tzinfo=UTC)
 END = datetime(2013, 3, 1, tzinfo=UTC)
-# How long to wait before giving up, on a machine that is busy with other things; no test measures it.
+# Before giving up, on a machine that may be busy with other things; nothing is measured by it.
 PATIENCE_S = 400.0
 CHROMIUM = shutil.which("chromium")
 # Without these the browser spends its time on hosts that a closed network refuses.

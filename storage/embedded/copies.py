@@ -29,7 +29,7 @@ def copy_database(source: Path, target: Path) -> None:
     made.unlink(missing_ok=True)
     with closing(connect(source)) as rows:
         rows.execute("VACUUM INTO ?", (str(made),))
-    made.chmod(0o600 & source.stat().st_mode | 0o600)
+    made.chmod(0o600)
     with made.open("rb") as file:
         os.fsync(file.fileno())
     made.replace(target)

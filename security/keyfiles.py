@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -230,6 +230,6 @@ def _parsed(where: str, pem: bytes, password: bytes | None) -> object:
     except TypeError:
         remedy = "give the passphrase" if password is None else "give no passphrase"
         raise BadKey(f"{where} cannot be unlocked", remedy=remedy) from None
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         # The library's message may quote what it read.
         raise BadKey(f"{where} is malformed, or the passphrase is wrong") from None

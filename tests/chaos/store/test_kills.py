@@ -5,7 +5,7 @@ import pytest
 # A handful of moments for every run; `long` takes all there are.
 SOME = [("rename", 1), ("fsync", 2), ("fdatasync", 3), ("pwrite64", 4), ("write", 1)]
 KINDS = ["rename", "fsync", "fdatasync", "pwrite64", "write", "openat", "sendto"]
-MOST = 60
+MOST = 200
 
 
 def killed_at(store, call: str, number: int) -> int | None:

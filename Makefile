@@ -37,7 +37,7 @@ test-contract: $(READY) ## the storage contract; LAKEFS_ENDPOINT=... runs it aga
 test-long: $(READY) ## the slow tests too
 	@$(BIN)/python -m pytest $(PARALLEL) -m "long or not long"
 
-test-attacks: $(READY) ## the reviewer's list of attacks, one test each
+test-attacks: $(READY) ## the list of attacks, one test each
 	@$(BIN)/python -m pytest tests/attacks
 
 lint: $(READY) ## ruff and mypy --strict over every package

@@ -104,7 +104,7 @@ class File:
                     kept = data[: dice.randrange(0, len(data), 512)]  # torn between sectors
             if kept is None:
                 del content[at:]
-            content.extend(bytes(at + len(kept or b"") - len(content)))
+            content.extend(bytes(max(at + len(kept or b"") - len(content), 0)))
             content[at : at + len(kept or b"")] = kept or b""
         return bytes(content)
 

@@ -12,7 +12,9 @@ from storage.errors import Refused
 ADMIN = "admin"
 _GRANT = re.compile(r"(read|write):([a-z0-9*?-]{1,63})(?:/([\w*?.-]{1,256}))?", re.ASCII)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{2,64}")
+# What a ref expression reads as a commit's id or the start of one.
+_COMMIT = re.compile(r"[0-9a-fA-F]{1,64}")
+_STEPS = frozenset("~^@$")
 
 
 class Right(Enum):
@@ -59,8 +61,10 @@ class Grant:
         if self.ref == "*" or ref is None:
             return self.ref == "*"
         name = ref.removesuffix("@")
-        # What may be a commit's id is no branch's name, whatever a pattern says of its letters.
-        return name == self.ref or (fnmatchcase(name, self.ref) and not _COMMIT.fullmatch(name))
+        # What may be a commit's id is no branch's name, whatever a pattern says of its letters;
+        # nor is `main~2`, though `*2` matches it.
+        is_name = _STEPS.isdisjoint(name) and not _COMMIT.fullmatch(name)
+        return name == self.ref or (is_name and fnmatchcase(name, self.ref))
 
 
 EVERYTHING = (Grant(Right.WRITE, "*"),)

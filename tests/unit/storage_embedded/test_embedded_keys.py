@@ -37,7 +37,13 @@ def key(*grants: str) -> Key:
         ("write:flights/landing", READ, "flights", "main", False),
         ("write:flights/landing", READ, "flights", "landing~1", False),
         ("read:flights/run-*", READ, "flights", "run-train-1", True),
+        ("read:flights/run-*", READ, "flights", "run-train-1~3", False),
+        ("read:flights/run-*", READ, "flights", "run-train-1@@", False),
+        ("read:flights/*-2024", READ, "flights", "main~-2024", False),
+        ("read:flights/*2", READ, "flights", "main^2", False),
         ("read:flights/*a*", READ, "flights", "ab" * 32, False),
+        ("read:flights/FE*", READ, "flights", "FEDC01", False),
+        ("read:flights/?", READ, "flights", "a", False),
     ],
 )
 def test_a_grant_covers_what_it_names_and_no_more(grant, right, repository, ref, covered):

@@ -136,6 +136,8 @@ class Database:
         """What `job` returns, once its changes are durable; its changes are undone if it raises."""
         self._health.check()
         done: Future[T] = Future()
+        # Not to be cancelled from here on: the writer answers every job.
+        done.set_running_or_notify_cancel()
         self._jobs.put((job, done))
         return done
 
@@ -187,6 +189,8 @@ class Database:
             self._writer.execute("BEGIN IMMEDIATE")
             for job, done in group:
                 outcomes.append((done, *self._attempt(job)))
+            # Once more: a sync may have failed since these jobs were taken.
+            self._health.check()
             self._writer.execute("COMMIT")
         except BaseException as error:
             if self._writer.in_transaction:

@@ -2,7 +2,8 @@
 
 import errno
 import os
-from contextlib import nullcontext
+import threading
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,33 @@ def test_a_failing_write_undoes_only_itself(lake):
     found = lake.read(lambda view: view.rows.execute("SELECT name FROM tag").fetchall())
     assert [name for (name,) in found] == ["a", "b"]
     assert shown(lake) == []
+
+
+@contextmanager
+def busy_writer(lake):
+    """Keep the writer in a job, so that what is submitted meanwhile waits behind it."""
+    done = threading.Event()
+    first = lake.submit(lambda _: done.wait(60))
+    try:
+        yield
+    finally:
+        done.set()
+        first.exception(60)
+
+
+def test_a_request_that_is_given_up_does_not_take_the_writer_along(lake):
+    with busy_writer(lake):
+        waiting = lake.submit(lambda view: view.rows.changes())
+        assert not waiting.cancel()
+    assert lake.submit(lambda _: "alive").result(60) == "alive"
+
+
+def test_writes_that_wait_while_a_sync_fails_are_not_acknowledged(lake):
+    with busy_writer(lake):
+        waiting = lake.submit(lambda view: view.rows.changes())
+        lake.health.stop(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(WritesStopped):
+        waiting.result(60)
 
 
 def test_two_processes_cannot_hold_one_folder(lake):

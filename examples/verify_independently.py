@@ -393,6 +393,8 @@ def checked(folder: Path, root_file: Path, policy: Path) -> str:
     require(about == subjects and evidence == evidence_of(gates), "the evidence disagrees")
     stated = (model, release["policySha256"], release["gates"])
     require((gates["model"], gates["policySha256"], gates["results"]) == stated, "other gates")
+    origin = hashlib.sha256(canonical(build)).hexdigest()
+    require(gates.get("buildSha256", origin) == origin, "evidence about another origin")
     # 7. Thresholds.
     check_thresholds(rules["gates"].get(model, []), gates["results"])
     # 8. Card. 9. Payload.

@@ -71,6 +71,11 @@ def verify_judged(
     evidence, subjects = parse_evidence(signed.payload)
     if subjects != candidate.sealed.subjects or evidence.model != model:
         raise Untrusted("the gate evidence is about another model")
+    if evidence.build_sha256 != candidate.build.digest:
+        raise Untrusted(
+            "the gate evidence is about a model of another origin",
+            remedy="somebody changed the provenance after it was judged; train again",
+        )
     if failures := shortfalls(policy.gates(model), evidence.results):
         raise Untrusted(f"a gate did not pass: {failures[0]}")
     return candidate, evidence

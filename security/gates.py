@@ -55,7 +55,8 @@ class GateEvidence:
     """The gatekeeper's finding about one model's payload, under the rules of one digest.
 
     `against` is the release digest of the champion it was compared with, None for the base rate;
-    `rows` are counts of what it was judged on.
+    `rows` are counts of what it was judged on, `build_sha256` is the digest of the build whose
+    claims the gatekeeper found to hold: evidence is about no other origin of the same files.
     """
 
     model: Name
@@ -63,6 +64,7 @@ class GateEvidence:
     results: tuple[GateResult, ...]
     against: Sha256 | None = None
     rows: Mapping[Name, Size] | None = None
+    build_sha256: Sha256 | None = None
 
     def to_statement(self, subjects: Mapping[str, str]) -> Statement:
         """The test-result statement about `subjects` (file name to SHA-256)."""

@@ -5,6 +5,7 @@ must agree, so that other tools read the same story.
 Source: https://slsa.dev/spec/v1.0/provenance
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from security.record import (
     Sha256,
     Size,
     from_json,
+    to_bytes,
     to_json,
 )
 
@@ -65,6 +67,11 @@ class Build:
     branch: Identifier | None = None
     reason: Line | None = None
     data_sha256: Mapping[Name, Sha256] | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its canonical JSON: the same however often the files are sealed."""
+        return hashlib.sha256(to_bytes(self)).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,12 @@ def sign_gates(
     signer: RoleSigner,
     against: str | None = None,
     rows: Mapping[str, int] | None = None,
+    build: Build | None = None,
 ) -> GateEvidence:
     """The gatekeeper states what it measured on the plain `files`, whose digests it takes itself.
 
     Thresholds are the policy's own. A failed gate is signed as failed; no release comes of it.
+    `build` is what the gatekeeper verified that the files were made from.
     Raises: Untrusted if a metric that the policy demands was not measured.
     """
     subjects = {name: _digest_of(path) for name, path in files.items()}
@@ -59,7 +61,8 @@ def sign_gates(
         GateResult(rule.metric, rule.comparator, rule.bound, _value(measured, rule.metric))
         for rule in policy.gates(model)
     )
-    evidence = GateEvidence(model, policy.digests.rules, results, against, rows)
+    origin = build.digest if build else None
+    evidence = GateEvidence(model, policy.digests.rules, results, against, rows, origin)
     payload = evidence.to_statement(subjects).to_bytes()
     replace_file(folder / GATES, sign(payload, INTOTO, signer.require("gatekeeper")))
     return evidence

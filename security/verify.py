@@ -241,6 +241,8 @@ def _check_gates(signed: Signed, release: ModelRelease) -> None:
         raise Untrusted("the gate evidence is not the one that the release names")
     if subjects != release.bundle.subjects or evidence.model != release.model:
         raise Untrusted("the gate evidence is about another model")
+    if evidence.build_sha256 not in (None, release.build.digest):
+        raise Untrusted("the gate evidence is about a model of another origin")
     if (evidence.results, evidence.policy_sha256) != (release.gates, release.policy_sha256):
         raise Untrusted("the release states other gates than its evidence")
 

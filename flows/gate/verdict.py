@@ -94,6 +94,7 @@ def signed_verdict(
             signer=signer,
             against=champion.verified.digest if champion else None,
             rows={**counts, **positives},
+            build=opened.verified.build,
         )
         failed = failed or shortfalls(policy.gates(pipeline.name), signed.results)
     verdict = Verdict(

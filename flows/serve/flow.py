@@ -15,7 +15,8 @@ from prefect.states import Completed
 from flows.errors import Misconfigured
 from flows.events import PUBLISHED, REGISTERED, announce
 from flows.serve.promote import promote
-from flows.serve.register import register_candidate, why_not
+from flows.serve.register import register_candidate, released, why_not
+from flows.serve.standing import history
 from flows.stage import Stage, open_stage
 from flows.trust import Trusted
 from security.index import Index
@@ -53,17 +54,19 @@ def serve(
         raise Misconfigured("Name a release or a candidate.", remedy="One of the two, not both.")
     if candidate is not None:
         registered = verify_and_register(pipeline, candidate)
-        release, reason = str(registered.details["release"]), str(registered.details["reason"])
+        trusted = Trusted.load(stage.settings.keys)
+        found = released(stage.lake, stage.pipeline, candidate, registered, trusted).release
+        release, reason = f"{found.model}/{found.version}", found.reason
         _link(stage, registered)
-        if declined := why_not(registered, _running(stage, environment), environment):
+        if declined := why_not(found, _past(stage, environment, trusted), environment):
             return Completed(message=f"registered {release}; not promoted: {declined}")
     return _promote(stage, ReleaseRef.parse(str(release)), environment, reason, actor)
 
 
-def _running(stage: Stage, environment: str) -> Index | None:
-    trusted, pin = Trusted.load(stage.settings.keys), head(stage.lake, stage.pipeline.name)
+def _past(stage: Stage, environment: str, trusted: Trusted) -> list[Index]:
+    pin = head(stage.lake, stage.pipeline.name)
     current = trusted.newest_index(stage.lake, pin, environment)
-    return current.index if current else None
+    return history(stage.lake, pin, current) if current else []
 
 
 def _promote(

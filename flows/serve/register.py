@@ -1,5 +1,6 @@
 """Registration: the releaser verifies a judged candidate and states the release itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from tempfile import TemporaryDirectory
 from flows import audit
 from flows.card import render_card
 from flows.pipeline import Pipeline
+from flows.serve.indexes import verified_release
 from flows.signing import signer
 from flows.trust import Trusted
 from security.candidate import VerifiedCandidate, verify_judged
@@ -16,7 +18,8 @@ from security.gates import GateEvidence
 from security.index import Index, moment_text
 from security.pairs import RoleSigner
 from security.policy import TrustPolicy
-from security.release import sign_release
+from security.release import VerifiedRelease, sign_release
+from security.statement import ModelRelease
 from storage import candidates, records, registry
 from storage.lake import MAIN, Lake, Pin
 from storage.records import Record
@@ -36,17 +39,40 @@ def registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
     return registry.registered(lake, pipeline, register_run(candidate))
 
 
-def why_not(registered: Record, running: Index | None, environment: str) -> str:
+def released(
+    lake: Lake, pipeline: Pipeline, candidate: str, registered: Record, trusted: Trusted
+) -> VerifiedRelease:
+    """The release that a record says was made of the candidate, verified in full.
+
+    Records are not signed: this one only says where to look.
+    Raises: Untrusted if the release does not verify, or was made of another candidate.
+    """
+    ref = ReleaseRef.parse(str(registered.details["release"]))
+    pin = registry.head(lake, pipeline.name)
+    verified = verified_release(lake, pin, ref, trusted.policy.for_cosigner())
+    if verified.release.build.run_id != candidate:
+        raise Untrusted(
+            f"the record of candidate {candidate[:12]} names {ref}, which was not made of it",
+            remedy="the commits of the releases repository show who wrote that record",
+        )
+    return verified
+
+
+def why_not(release: ModelRelease, past: Sequence[Index], environment: str) -> str:
     """Why a registered candidate is not promoted by itself; empty if it is.
 
-    It was measured against one champion: what another one would have made of it nobody knows.
+    `past` are the environment's indexes, oldest first. It was measured against one champion: what
+    another one would have made of it nobody knows. What gave way once comes back by a person.
     """
-    branch, against = registered.details["branch"], registered.details["against"]
-    current = running.release if running else None
-    named = f"{current.model}/{current.version}" if current else "nothing"
-    if branch != MAIN:
-        return f"it was trained on {branch}"
-    if named == registered.details["release"] or against == (current.digest if current else None):
+    running = past[-1].release if past else None
+    named = f"{running.model}/{running.version}" if running else "nothing"
+    if release.build.branch != MAIN:
+        return f"it was trained on {release.build.branch}"
+    if running and running.digest == release.digest:
+        return ""
+    if release.digest in {index.release.digest for index in past}:
+        return f"{environment} ran it before and left it for {named}"
+    if release.parent == (running.digest if running else None):
         return ""
     return f"{environment} runs {named} now, which it was not measured against"
 

@@ -27,7 +27,7 @@ from flows.learn.window import prepare
 from flows.pipeline import Gate, Pipeline
 from flows.reconcile import flow as reconcile
 from flows.serve.promote import promote
-from flows.serve.register import register_candidate, registration, why_not
+from flows.serve.register import register_candidate, registration, released, why_not
 from flows.settings import Settings
 from flows.signing import recipient, signer
 from flows.stage import Stage
@@ -41,7 +41,8 @@ from security.index import Index
 from security.index import ReleaseRef as NamedRelease
 from security.pairs import Role
 from security.release import sign_gates
-from security.verify import GATES, read_signed, verify_release
+from security.statement import Build, DataPin, ModelRelease, SealedBundle, SealedFile
+from security.verify import GATES, PROVENANCE, read_signed, verify_release
 from storage import candidates, registry, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
@@ -372,6 +373,54 @@ def test_evidence_about_another_candidate_is_not_taken_for_this_ones(house: Hous
         house.register(candidate)
 
 
+def overwrite(house: House, files: dict[str, bytes]) -> None:
+    """Change files of the releases past every stage, as whoever can write there could."""
+    fs, repository = house.lake.fs, house.pipeline.releases
+    fs.create_branch(repository, "attack", source="main")
+    for path, data in files.items():
+        fs.put(repository, "attack", path, data)
+    fs.commit(repository, "attack", message="x", metadata={})
+    fs.merge(repository, "attack", into="main", message="x", metadata={})
+    fs.delete_branch(repository, "attack")
+
+
+def test_provenance_that_is_exchanged_after_the_verdict_makes_no_release(house: House) -> None:
+    """Judged as what was learnt on a branch, then said to have been learnt on main."""
+    judged = house.trained()
+    branch = f"idea-{uuid.uuid4().hex[:6]}"
+    house.lake.fs.create_branch(house.pipeline.repository, branch, source="main")
+    judged = replace(judged, branch=branch)
+    candidate = house.put(judged)
+    assert house.judge(candidate).passed
+    key, path = signer(house.keys, "trainer"), candidates.path_of(candidate)
+    claimed = replace(judged, branch="main")
+    other = sealed_candidate(claimed, house.trusted.policy, signer=key, work=house.folder())
+    changed = {
+        f"{path}/{file.relative_to(other).as_posix()}": file.read_bytes()
+        for file in other.rglob("*")
+        if file.is_file()
+    }
+    assert f"{path}/{PROVENANCE}" in changed
+    overwrite(house, changed)
+    before = house.versions()
+    with pytest.raises(Untrusted, match="about a model of another origin"):
+        house.register(candidate)
+    assert house.versions() == before
+
+
+def test_a_record_of_another_release_is_not_believed(house: House) -> None:
+    """Records are not signed: a forged one must not have any release promoted."""
+    candidate, other = house.put(house.trained()), house.put(house.trained())
+    assert house.judge(candidate).passed
+    assert house.judge(other).passed
+    honest, real = house.register(candidate), house.register(other)
+    forged = replace(honest, details={**honest.details, "release": real.details["release"]})
+    with pytest.raises(Untrusted, match="which was not made of it"):
+        released(house.lake, house.pipeline, candidate, forged, house.trusted)
+    found = released(house.lake, house.pipeline, candidate, honest, house.trusted)
+    assert found.release.build.run_id == candidate
+
+
 def test_a_cutoff_before_the_data_can_be_judged_on_nothing(house: House) -> None:
     candidate = house.put(house.trained(cutoff=datetime(2012, 1, 1, tzinfo=UTC)))
     with pytest.raises(EmptyWindow):
@@ -465,17 +514,63 @@ def test_starts_that_come_twice_or_at_once_leave_one_of_everything(house: House)
 def test_a_release_is_promoted_by_itself_only_over_the_champion_it_was_measured_against(
     branch: str, against: str | None, running: str | None, why: str
 ) -> None:
-    details = {"branch": branch, "against": against, "release": "t/2"}
-    record = Record("register", "", "", "", 0.0, "", details=details)
-    index = running and Index(
+    release = replace(statement(branch), parent=against)
+    past = [index_of(NamedRelease("t", 1, running, "models/t/1"))] if running else []
+    assert why_not(release, past, "production") == why
+
+
+def test_a_release_that_was_rolled_back_does_not_come_back_by_itself() -> None:
+    old = NamedRelease("t", 1, "11" * 32, "models/t/1")
+    release = replace(statement("main"), parent=old.digest)
+    past = [index_of(old), index_of(NamedRelease.of(release)), index_of(old)]
+    assert why_not(release, past, "production") == "production ran it before and left it for t/1"
+    assert why_not(release, past[:2], "production") == "", "a second start of what was done"
+
+
+def statement(branch: str) -> ModelRelease:
+    """A release t/2 with nothing remarkable in it."""
+    build = Build(
+        run_id="train-2",
+        pipeline="t",
+        model="t",
+        data={"data": DataPin("t", "ab" * 32)},
+        code_commit=CODE["code_commit"],
+        code_clean=True,
+        lock_sha256=CODE["lock"],
+        definition_sha256="22" * 32,
+        hyperparameters={},
+        features_sha256="33" * 32,
+        schema_sha256="44" * 32,
+        started="2013-07-01T00:00:00Z",
+        finished="2013-07-01T00:01:00Z",
+        branch=branch,
+    )
+    sealed = SealedBundle("55" * 32, "a", (SealedFile("m", 1, "66" * 32, 1, "77" * 32),))
+    return ModelRelease(
+        model="t",
+        version=2,
+        build=build,
+        bundle=sealed,
+        gates=(),
+        policy_sha256="88" * 32,
+        provenance_sha256="88" * 32,
+        evidence_sha256="88" * 32,
+        card_sha256="88" * 32,
+        created="2013-07-01T00:00:00Z",
+        created_by="serve",
+        reason="a",
+    )
+
+
+def index_of(release: NamedRelease) -> Index:
+    return Index(
         environment="production",
         number=1,
-        release=NamedRelease("t", 1, running, "models/t/1"),
+        release=release,
         actor="serve",
         reason="a",
         created="2013-07-01T00:00:00Z",
     )
-    assert why_not(record, index or None, "production") == why
 
 
 @pytest.fixture

@@ -55,7 +55,13 @@ class Home:
         sign_provenance(out, build, bundle.sealed, signer=self.signers["trainer"])
         values = measured or {"log_loss": 0.41, "roc_auc": 0.73}
         sign_gates(
-            out, paths, values, model=build.model, policy=policy, signer=self.signers["gatekeeper"]
+            out,
+            paths,
+            values,
+            model=build.model,
+            policy=policy,
+            signer=self.signers["gatekeeper"],
+            build=build,
         )
         return sign_release(
             out,

@@ -220,6 +220,24 @@ def test_evidence_about_another_payload_is_untrusted(
         )
 
 
+def test_evidence_about_the_same_payload_of_another_origin_is_untrusted(
+    home: Any, released: SimpleNamespace, resign: Any
+) -> None:
+    def elsewhere(statement: dict[str, Any]) -> None:
+        statement["predicate"]["headrace_gates"]["buildSha256"] = "00" * 32
+
+    gates = released.folder / "gates.dsse.json"
+    resign(gates, home.signers["gatekeeper"], elsewhere)
+    payload = envelope.decode64(json.loads(gates.read_bytes())["payload"], "")
+
+    def follow(statement: dict[str, Any]) -> None:
+        statement["predicate"]["evidenceSha256"] = hashlib.sha256(payload).hexdigest()
+
+    resign(released.folder / "release.dsse.json", home.signers["releaser"], follow)
+    with pytest.raises(Untrusted, match="about a model of another origin"):
+        verify_release(released.folder, policy=home.policy)
+
+
 def test_a_stricter_policy_refuses_what_an_earlier_one_passed(
     home: Any, released: SimpleNamespace
 ) -> None:

@@ -15,6 +15,7 @@ from functools import partial
 import polars as pl
 
 from storage import records, tables
+from storage.carried import copy_records
 from storage.compare import PART_ROWS, Changes, Comparison, compare, together
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
@@ -99,8 +100,7 @@ def merge_base(lake: Lake, head: Pin, source: str, into: str) -> Pin:
         before = Pin.parse(record.inputs["source"])
         if record.details["branch"] != source or before == head:
             continue
-        # A branch that was made anew under the name has another history.
-        if lake.fs.merge_base(repository, before.commit, head.commit) != before.commit:
+        if not _is_in_history(lake, before, head):
             continue
         if record.superseded is None:
             return before
@@ -111,6 +111,15 @@ def merge_base(lake: Lake, head: Pin, source: str, into: str) -> Pin:
                 remedy=f"Make a new branch from {into} and put the new changes there.",
             )
     return Pin(repository, lake.fs.merge_base(repository, head.commit, into))
+
+
+def _is_in_history(lake: Lake, before: Pin, head: Pin) -> bool:
+    """False for a branch made anew under the name, even if the old one's commits are collected."""
+    try:
+        common = lake.fs.merge_base(head.repository, before.commit, head.commit)
+    except NotFound:
+        return False
+    return common == before.commit
 
 
 def _changes_of(lake: Lake, base: Pin, head: Pin, keys: Mapping[str, Sequence[str]]) -> list[_Side]:
@@ -136,7 +145,7 @@ def _apply(
                 remedy="Change the contract in the pipeline first, and deliver in the new schema.",
             )
         _apply_table(run, side, base, head, check)
-    copied = _copy_records(run, base, head)
+    copied = copy_records(run, base, head)
     run.details.update(source=str(head), branch=source, records=copied)
 
 
@@ -241,22 +250,3 @@ def _merge_rows(run: Run, table: str, changes: Changes) -> None:
             now, tables.match_on(changes.key, now), source_alias="new", target_alias="old"
         ).when_matched_update_all().when_not_matched_insert_all().execute()
     run.tables[table] = handle.version()
-
-
-def _copy_records(run: Run, base: Pin, head: Pin) -> int:
-    """Runs that wrote what is merged have then happened on the target too.
-
-    Decisions made on the branch stay there with their ledger: they judged the branch.
-    """
-    copied = 0
-    for change in run.lake.fs.diff(run.repository, base.commit, head.commit, prefix="metadata/"):
-        if change.kind == "removed" or change.path.startswith("metadata/monitor/"):
-            continue
-        if run.lake.fs.exists(run.repository, run.base.commit, change.path):
-            raise Refused(
-                f"{change.path} stands on both sides: the run happened on both.",
-                remedy="Roll it back on one side first.",
-            )
-        run.lake.fs.copy(run.repository, change.path, source_ref=head.commit, branch=run.branch)
-        copied += 1
-    return copied

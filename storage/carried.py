@@ -1,0 +1,47 @@
+"""What a merge by key brings along besides rows: the records of the branch's runs."""
+
+from storage.errors import Refused
+from storage.lake import Pin
+from storage.lakefs import Change
+from storage.runs import Run
+
+RECORDS, NOTES = "metadata/", "forgotten/"
+# Decisions made on the branch stay there with their ledger: they judged the branch.
+_STAYS = "metadata/monitor/"
+
+
+def copy_records(run: Run, base: Pin, head: Pin) -> int:
+    """Runs that wrote what is merged have then happened, or are undone, on the target too.
+
+    What the branch forgot still waits to be purged there. Returns how many records came along.
+    Raises: Refused if a run happened on both sides since, or was undone on one only.
+    """
+    copied = [_copy_below(prefix, run, base, head) for prefix in (RECORDS, NOTES)]
+    return copied[0]
+
+
+def _copy_below(prefix: str, run: Run, base: Pin, head: Pin) -> int:
+    theirs = {change.path for change in _written(run, base, run.base, prefix)}
+    copied = 0
+    for change in _written(run, base, head, prefix):
+        if change.path not in theirs:
+            run.lake.fs.copy(run.repository, change.path, source_ref=head.commit, branch=run.branch)
+            copied += 1
+        elif not _is_same(run, change.path, head):
+            raise Refused(
+                f"{change.path} stands on both sides, and not alike: the run happened, or was "
+                "undone, on each by itself.",
+                remedy="Roll it back on one side first.",
+            )
+    return copied
+
+
+def _written(run: Run, left: Pin, right: Pin, prefix: str) -> list[Change]:
+    found = run.lake.fs.diff(run.repository, left.commit, right.commit, prefix=prefix)
+    return [c for c in found if c.kind != "removed" and not c.path.startswith(_STAYS)]
+
+
+def _is_same(run: Run, path: str, head: Pin) -> bool:
+    fs, repository = run.lake.fs, run.repository
+    here = fs.get(repository, run.base.commit, path)
+    return here == fs.get(repository, head.commit, path)

@@ -1,5 +1,6 @@
 """Opening a lake to serve it: a damaged one is refused, and its newest backup is named."""
 
+from itertools import islice
 from pathlib import Path
 
 from storage.embedded.backups import newest_backup
@@ -8,7 +9,7 @@ from storage.embedded.check import Report, check
 from storage.embedded.graph import get_commit
 from storage.embedded.lake import GRAPH, SUSPECT, Lake, View
 from storage.embedded.ranges import Entry
-from storage.embedded.reach import refs
+from storage.embedded.reach import refs, staged_entries
 from storage.errors import Damaged, NotFound
 
 SAMPLED_TREES = 32
@@ -56,8 +57,14 @@ def _look(view: View, root: Path) -> None:
         trees.setdefault(tree, ref.repository)
     for tree, repository in list(trees.items())[:SAMPLED_TREES]:
         for key, value in _sample(view, tree):
-            if problem := lake_blob_problem(root, value.digest, value.size, read=False):
-                raise Damaged(f"the object {repository}/{key} {problem}")
+            _require_there(root, f"{repository}/{key}", value)
+    for repository, key, value in islice(staged_entries(view.rows), SAMPLED_OBJECTS):
+        _require_there(root, f"{repository}/{key} (uncommitted)", value)
+
+
+def _require_there(root: Path, name: str, value: Entry) -> None:
+    if problem := lake_blob_problem(root, value.digest, value.size, read=False):
+        raise Damaged(f"the object {name} {problem}")
 
 
 def _sample(view: View, tree: str) -> list[tuple[str, Entry]]:

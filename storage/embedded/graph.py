@@ -56,8 +56,11 @@ def find_commit(connection: apsw.Connection, repository: str, commit: str) -> Co
     )
     if row is None:
         return None
-    fields = json.loads(row[0])
-    found = Commit(**{**fields, "parents": tuple(fields["parents"])})
+    try:
+        fields = json.loads(row[0])
+        found = Commit(**{**fields, "parents": tuple(fields["parents"])})
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"commit {commit} cannot be read: {error}") from error
     if found.id != commit:
         raise Damaged(f"commit {commit} is not what was written")
     return found

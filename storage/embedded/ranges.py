@@ -110,8 +110,11 @@ def entry_text(value: Entry) -> str:
 
 
 def entry_from_text(text: str) -> Entry:
-    """The reverse of `entry_text`."""
-    return Entry(*json.loads(text))
+    """The reverse of `entry_text`. Raises: Damaged."""
+    try:
+        return Entry(*json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise Damaged(f"uncommitted data cannot be read: {error}: {text[:80]!r}") from error
 
 
 def ends_range(key: str) -> bool:

@@ -85,6 +85,37 @@ def test_a_commit_that_was_changed_is_found(kept):
     assert (problem.kind, problem.name) == ("commit", commit)
 
 
+@pytest.mark.parametrize("body", ["", "no json", "{}", "[1]"])
+def test_a_commit_that_cannot_be_read_is_damage_with_a_name_and_no_crash(kept, body):
+    kept.put("a", b"content")
+    lost = kept.commit()
+    kept.lake.close()
+    meddle(kept.root, f"UPDATE commits SET body = '{body}' WHERE id = '{lost}'")
+    (problem,) = check(kept.root).problems
+    assert (problem.kind, problem.name) == ("commit", lost)
+    with pytest.raises(Damaged, match=f"main of repo cannot be read: commit {lost}"):
+        open_sound(kept.root)
+
+
+@pytest.mark.parametrize("text", ["no json", "[1,2]", "7"])
+def test_uncommitted_data_that_cannot_be_read_is_damage_and_no_crash(kept, text):
+    kept.put("a", b"content")
+    kept.lake.close()
+    meddle(kept.root, f"UPDATE staged SET entry = '{text}'")
+    (problem,) = check(kept.root).problems
+    assert "uncommitted data cannot be read" in problem.problem
+    with pytest.raises(Damaged, match="uncommitted data cannot be read"):
+        open_sound(kept.root)
+
+
+def test_a_lake_whose_uncommitted_bytes_are_gone_does_not_boot(kept):
+    kept.put("a", b"content")
+    kept.lake.close()
+    kept.blob("a").unlink()
+    with pytest.raises(Damaged, match=r"the object repo/a \(uncommitted\) is missing"):
+        open_sound(kept.root)
+
+
 def test_only_a_deep_check_reads_what_nothing_refers_to(kept):
     kept.branch("side")
     kept.put("a", b"only here", branch="side")

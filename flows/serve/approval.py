@@ -3,7 +3,7 @@
 Each verifies the release for itself before it signs; a signature handed over is not believed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from flows import audit, signing
@@ -24,7 +24,8 @@ from flows.serve.standing import standing
 from flows.trust import Trusted
 from security.envelope import add_signature
 from security.errors import Untrusted
-from security.index import INDEX_TYPE, Index, sign_index
+from security.floor import CLOCK_SLACK
+from security.index import INDEX_TYPE, Index, read_moment, sign_index
 from security.pairs import RoleSigner
 from security.record import from_bytes, to_bytes
 from storage import records, registry
@@ -93,12 +94,14 @@ def approve(
     number: int,
     trusted: Trusted,
     actor: str,
+    shown: Proposal | None = None,
     by: Provenance | None = None,
 ) -> Approval:
     """Verify what the first releaser verified, sign the same index, publish if that is enough.
 
+    `shown` is what this releaser was shown and said yes to: no other is signed in its place.
     Raises: Refused for a proposal that is not open or that this key signed, Untrusted if the
-    release or the policy does not hold, NotFound.
+    release or the policy does not hold, or it asks for more than a release, NotFound.
     """
     publish_policy(lake, pipeline, trusted.keys, actor=actor, by=by)
     pin = registry.head(lake, pipeline.name)
@@ -107,7 +110,13 @@ def approve(
     with audit.refusals(
         lake, pipeline.name, actor=actor, subject=place, step="approval", keys=trusted.keys, by=by
     ):
-        return _approve(lake, pipeline, pin, trusted, environment, number, actor, by)
+        proposal = open_proposal(lake, pin, trusted, environment, number)
+        if shown is not None and (proposal.index, proposal.kind) != (shown.index, shown.kind):
+            raise Refused(
+                f"Proposal {number} of {environment} is not the one that was shown any more.",
+                remedy="Repeat the command, and read it again.",
+            )
+        return _approve(lake, pipeline, pin, trusted, proposal, actor, by)
 
 
 def _approve(
@@ -115,12 +124,11 @@ def _approve(
     pipeline: Pipeline,
     pin: Pin,
     trusted: Trusted,
-    environment: str,
-    number: int,
+    proposal: Proposal,
     actor: str,
     by: Provenance | None,
 ) -> Approval:
-    proposal = open_proposal(lake, pin, trusted, environment, number)
+    number = proposal.number
     releaser = signing.signer(trusted.keys, "releaser")
     if releaser.public.key_id in proposal.key_ids:
         raise Refused(
@@ -160,7 +168,7 @@ def _following(lake: Lake, pin: Pin, trusted: Trusted, proposal: Proposal) -> Ne
     release = verified_release(lake, pin, ref, trusted.policy.for_cosigner())
     if release.digest != index.release.digest:
         raise Untrusted(f"the proposal names another release than {ref}")
-    return Next(
+    following = Next(
         environment=index.environment,
         release=release,
         kind=proposal.kind,
@@ -169,6 +177,25 @@ def _following(lake: Lake, pin: Pin, trusted: Trusted, proposal: Proposal) -> Ne
         after=standing(lake, pin, trusted, index.environment),
         request_id=request_id(proposal.kind, ref, index.reason, after=index.number - 1),
     )
+    _require_own(index, following.index())
+    return following
+
+
+def _require_own(proposed: Index, own: Index) -> None:
+    """Refuse an index that says anything but what this releaser would have written.
+
+    Raises: Untrusted, for a canary or a shadow that nobody was shown, or a time to come.
+    """
+    if replace(own, created=proposed.created) != proposed:
+        raise Untrusted(
+            "the proposed index says more than which release is to run",
+            remedy="propose the release anew with `headrace model promote`",
+        )
+    if read_moment(proposed.created) > read_moment(own.created) + CLOCK_SLACK:
+        raise Untrusted(
+            f"the proposal says that it was made at {proposed.created}, which is to come",
+            remedy="compare the clocks of the two releasers' machines, and propose it anew",
+        )
 
 
 def _add(

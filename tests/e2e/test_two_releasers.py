@@ -15,12 +15,16 @@ from flows import audit
 from flows.serve import proposals
 from flows.serve.approval import approve
 from flows.trust import Trusted
-from security.envelope import INTOTO
+from security import canonical
+from security.envelope import INTOTO, unverified_payload
 from security.errors import Untrusted
+from security.index import INDEX_TYPE, Canary, Index, sign_index
+from security.index import ReleaseRef as Named
 from security.keyfiles import write_private
 from security.keys import load_signer
 from security.pairs import Signer
 from security.policy import TRUST
+from security.record import from_bytes
 from security.trust import PairRecord, RoleKeys, sign_trust
 from storage import registry
 from storage.errors import NotFound, Refused, StorageError
@@ -132,6 +136,54 @@ def test_a_proposal_put_in_an_indexs_place_is_refused(two: Two) -> None:
     trusted = Trusted.load(site.keys)
     with pytest.raises(Untrusted, match="1 of the 2 signing pairs"):
         trusted.newest_index(site.lake, registry.head(site.lake, site.pipeline.name), "production")
+
+
+def file_instead(two: Two, **changes: Any) -> None:
+    """Proposal 1 as its first releaser changes and signs it anew, past the command line."""
+    place = "environments/production/proposals/1.json"
+    filed = json.loads(two.site.lake.fs.get(two.site.pipeline.releases, "main", place))
+    payload = unverified_payload(filed["envelope"].encode(), INDEX_TYPE)
+    index = replace(from_bytes(Index, payload), **changes)
+    envelope = sign_index(index, load_signer(two.site.keys, "releaser"))
+    two.site.overwrite({place: canonical.encode({**filed, "envelope": envelope.decode()})})
+
+
+def test_nobody_approves_a_canary_that_was_not_shown(two: Two) -> None:
+    """Attack 63: the index names a good release, and gives 99 % of the traffic to another."""
+    bad, good = (two.site.register(two.site.land(name)) for name in ("N1", "N2"))
+    two.propose(good)
+    digest = two.site.read("verify", str(bad))["digest"]
+    other = Named(bad.model, bad.version, digest, bad.path)
+    for hidden in ({"canary": Canary(other, 99)}, {"shadow": other}):
+        file_instead(two, **hidden)
+        done = two.approve(1)
+        assert isinstance(done.exception, Untrusted)
+        assert "says more than which release is to run" in str(done.exception)
+    file_instead(two, created="2099-01-01T00:00:00Z", canary=None, shadow=None)
+    assert "which is to come" in str(two.approve(1).exception)
+    assert two.indexes == []
+
+
+def test_what_is_signed_is_what_was_shown(two: Two) -> None:
+    site = two.site
+    one, other = (site.register(site.land(name)) for name in ("N1", "N2"))
+    two.propose(one)
+    trusted = Trusted.load(two.ben)
+    head = registry.head(site.lake, site.pipeline.name)
+    shown = proposals.open_proposal(site.lake, head, trusted, "production", 1)
+    digest = site.read("verify", str(other))["digest"]
+    file_instead(two, release=Named(other.model, other.version, digest, other.path))
+    with pytest.raises(Refused, match="is not the one that was shown any more"):
+        approve(
+            site.lake,
+            site.pipeline,
+            environment="production",
+            number=1,
+            trusted=trusted,
+            actor="ben",
+            shown=shown,
+        )
+    assert two.indexes == []
 
 
 def test_of_two_proposals_one_wins_and_the_other_is_overtaken(two: Two) -> None:

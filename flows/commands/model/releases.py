@@ -158,6 +158,7 @@ def approve(
         number=proposal,
         trusted=trusted,
         actor=actor(),
+        shown=one,
         by=by,
     )
     if as_json:

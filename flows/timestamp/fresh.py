@@ -1,6 +1,7 @@
 """Freshness: the timestamp role says again and again which index is the newest."""
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 from flows import audit
 from flows.pipeline import Pipeline
@@ -57,11 +58,21 @@ def refresh_timestamp(
         lake,
         pipeline.releases,
         stage=STAGE,
-        run_id=records.run_id(STAGE, environment, current.digest, f"{now:%Y-%m-%dT%H}"),
+        run_id=_run_id(lake, pin, trusted, current, now),
         body=body,
         by=by,
     )
     return not outcome.already
+
+
+def _run_id(lake: Lake, pin: Pin, trusted: Trusted, current: VerifiedIndex, now: datetime) -> str:
+    """One run for what stands, whoever starts it twice; within the hour another for the next.
+
+    The hour is there for a stamp that somebody put back: it is replaced a second time.
+    """
+    environment, number = current.index.environment, current.index.number
+    standing = sha256(trusted.timestamp(lake, pin, environment, number) or b"").hexdigest()
+    return records.run_id(STAGE, environment, current.digest, standing, f"{now:%Y-%m-%dT%H}")
 
 
 def _valid_until(

@@ -22,7 +22,6 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from onnx import TensorProto, helper
 
 from flows import audit
 from flows.pipeline import load_pipeline
@@ -51,10 +50,10 @@ from storage import landing, registry
 from storage.lake import Lake
 from storage.lakefs import Access
 from storage.runs import Run, commit_once
+from tests.tiny_model import ROW, tiny_model
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = "production"
-ROW = {"carrier": "AA", "distance_mi": 100.0}
 
 DEFINITION = """
 from datetime import timedelta
@@ -69,31 +68,6 @@ pipeline = Pipeline(
     hyperparameters={{}}, gates=(), holdout=timedelta(days=1), positive="late", base_rate=0.2,
 )
 """
-
-
-def constant_model(score: float) -> bytes:
-    """An ONNX model that answers `score` to every row."""
-    nodes = [
-        helper.make_node("Shape", ["features"], ["shape"]),
-        helper.make_node("Gather", ["shape", "zero"], ["rows"], axis=0),
-        helper.make_node("Concat", ["rows", "one"], ["repeats"], axis=0),
-        helper.make_node("Tile", ["pair", "repeats"], ["probabilities"]),
-    ]
-    constants = [
-        helper.make_tensor("zero", TensorProto.INT64, [1], [0]),
-        helper.make_tensor("one", TensorProto.INT64, [1], [1]),
-        helper.make_tensor("pair", TensorProto.FLOAT, [1, 2], [1 - score, score]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "constant",
-        [helper.make_tensor_value_info("features", TensorProto.FLOAT, [None, 2])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
-        constants,
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    return bytes(model.SerializeToString())
 
 
 @dataclass
@@ -113,13 +87,7 @@ class House:
     def register(self, score: float, *, tamper: Callable[[Path], None] | None = None) -> int:
         """Register the next version, which answers `score` to every row."""
         work = self.folder / secrets.token_hex(4)
-        encoding: dict[str, Any] = {"format": "headrace-encoding/v1", "features": list(ROW)}
-        encoding["categories"] = {"carrier": ["AA", "B6"]}
-        files = {
-            "model.onnx": constant_model(score),
-            "encoding.json": json.dumps(encoding).encode(),
-            "example.json": json.dumps([ROW]).encode(),
-        }
+        files = tiny_model(score)
         plain = {name: work / "plain" / name for name in files}
         (work / "plain").mkdir(parents=True)
         for name, content in files.items():

@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import apsw
+
 from storage.embedded.check import Tell
 from storage.embedded.copies import (
     copy_database,
@@ -31,6 +33,11 @@ FORMAT = 1
 LISTED = "backups.json"
 KEYS = "keys.sqlite"
 _STARTED = "backup.started"
+_IS_ANOTHER = """
+SELECT EXISTS(SELECT 1 FROM saved.commits) AND NOT EXISTS(
+  SELECT 1 FROM saved.commits AS theirs JOIN main.commits AS ours
+  ON ours.repository = theirs.repository AND ours.id = theirs.id)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +60,18 @@ def back_up(root: Path, folder: Path, *, copy: bool = False, tell: Tell = lambda
     """Bring `folder` up to date with the lake, which may be served and written to meanwhile.
 
     On one file system blobs are linked, with `copy` or elsewhere copied; all new ones are read
-    back. Raises: NotFound, Refused if the folder holds something else, Damaged naming the object
-    if the lake has lost one, DiskFull, Unavailable.
+    back. Raises: NotFound, Refused if the folder holds something else, such as the backup of
+    another lake, Damaged naming the object if the lake has lost one, DiskFull, Unavailable.
     """
     with full_disk_named(), bytes_stay(_lake(root)), _target(folder):
+        _require_same_lake(root, folder)
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
         tell("copying the graph")
         graph = _copy_graph(root, folder)
         commits, sizes = wanted(graph)
         tell(f"{commits} commits name {len(sizes)} objects")
         new = place_all(root, folder, sizes, copy=copy, tell=tell)
-        copy_database(root / KEYS, folder / KEYS)
+        _copy_keys(root, folder)
         graph.replace(folder / GRAPH)
         counted = (commits, len(sizes), sum(sizes.values()), *new)
         made = Backup(str(folder.absolute()), made_at, *counted)
@@ -121,6 +129,30 @@ def _target(folder: Path) -> Iterator[None]:
 
 def _is_ours(folder: Path) -> bool:
     return (folder / MANIFEST).exists() or (folder / _STARTED).exists()
+
+
+def _require_same_lake(root: Path, folder: Path) -> None:
+    """Raises: Refused where a backup would be lost for one that shares no commit with it.
+
+    An empty lake that was started in the place of a damaged one must not replace its backup.
+    """
+    if not (folder / GRAPH).exists():
+        return
+    with closing(connect(root / GRAPH)) as rows, suppress(apsw.CorruptError, apsw.NotADBError):
+        rows.execute("ATTACH ? AS saved", (str(folder / GRAPH),))
+        if next(rows.execute(_IS_ANOTHER))[0]:
+            raise Refused(
+                f"{folder} is the backup of another lake: no commit of it is in {root}",
+                remedy="Name another folder, or bring that lake back with `headrace lake restore"
+                f" {folder}`.",
+            )
+
+
+def _copy_keys(root: Path, folder: Path) -> None:
+    """The keys of now; where there are none, an earlier run's must not come back."""
+    copy_database(root / KEYS, folder / KEYS)
+    if not (root / KEYS).exists():
+        (folder / KEYS).unlink(missing_ok=True)
 
 
 def _copy_graph(root: Path, folder: Path) -> Path:

@@ -4,12 +4,14 @@ import threading
 
 import pytest
 
-from storage.embedded import copies
+from storage.embedded import copies, repositories
 from storage.embedded.backups import back_up, newest_backup, read_backup
 from storage.embedded.check import check
 from storage.embedded.erasure import erase
 from storage.embedded.errors import DiskFull, Gone
 from storage.embedded.folders import bytes_go
+from storage.embedded.keyring import Keyring
+from storage.embedded.keys import Grant
 from storage.embedded.restore import restore
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
@@ -47,6 +49,41 @@ def test_a_second_run_adds_what_is_new_and_drops_what_is_gone(kept, tmp_path):
     made = back_up(kept.root, tmp_path / "saved")
     assert (made.objects, made.new_objects) == (2, 1)
     assert not (tmp_path / "saved" / gone.relative_to(kept.root)).exists()
+    assert check(tmp_path / "saved", deep=True).is_sound
+
+
+@pytest.mark.parametrize("has_data", [False, True])
+def test_another_lake_or_an_empty_one_does_not_replace_a_backup(kept, opened, tmp_path, has_data):
+    kept.put("a", b"one")
+    kept.commit()
+    made = back_up(kept.root, tmp_path / "saved")
+    other = opened(tmp_path / "other")
+    if has_data:
+        other.lake.write(
+            lambda view: repositories.create_repository(
+                view.rows, "repo", "local://repo", "main", read_only=False
+            )
+        )
+    with pytest.raises(Refused, match="backup of another lake"):
+        back_up(other.root, tmp_path / "saved")
+    assert read_backup(tmp_path / "saved") == made
+    restore(tmp_path / "saved", tmp_path / "again")
+    assert opened(tmp_path / "again").content("a") == b"one"
+
+
+def test_keys_that_were_removed_leave_the_backup_too(kept, tmp_path):
+    Keyring(kept.root).create("reader", (Grant.parse("read:repo"),))
+    back_up(kept.root, tmp_path / "saved")
+    assert (tmp_path / "saved" / "keys.sqlite").exists()
+    (kept.root / "keys.sqlite").unlink()
+    back_up(kept.root, tmp_path / "saved")
+    assert not (tmp_path / "saved" / "keys.sqlite").exists()
+
+
+def test_a_backup_whose_graph_is_ruined_is_made_anew(kept, tmp_path):
+    back_up(kept.root, tmp_path / "saved")
+    (tmp_path / "saved" / "graph.sqlite").write_bytes(b"ruined" * 1000)
+    back_up(kept.root, tmp_path / "saved")
     assert check(tmp_path / "saved", deep=True).is_sound
 
 

@@ -41,7 +41,7 @@ from storage.runs import Run
 STAGE = candidates.GATE
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: Path) -> Opened:
     """Provenance and claims first; then the payload, for the gatekeeper's eyes."""
     stage = open_stage(pipeline)
@@ -60,14 +60,14 @@ def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: P
         )
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def rebuild_rows(pipeline: str | None, opened: Opened) -> Split:
     """The same rows again, from the pinned data."""
     stage = open_stage(pipeline)
     return prepare(stage.pipeline, stage.frames(opened.data), cutoff=opened.cutoff)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def judge_model(
     pipeline: str | None, opened: Opened, split: Split, champion: Champion | None
 ) -> tuple[Evidence, ...]:

@@ -16,7 +16,7 @@ from storage.lake import MAIN
 from storage.landing import Batch, take_stock
 
 
-@task(task_run_name="{dataset}", cache_policy=NO_CACHE)
+@task(task_run_name="{dataset}", cache_policy=NO_CACHE, persist_result=False)
 def land_batches(pipeline: str | None, dataset: str, batches: list[Batch], on: str) -> list[Landed]:
     """Check and merge a dataset's batches one after the other, or mark them refused."""
     stage = open_stage(pipeline)

@@ -38,7 +38,7 @@ DETECTED = "headrace.drift.detected"
 BROKEN_FEED = "headrace.feed.broken"
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def gather_evidence(
     pipeline: str | None, data: Pin, champion: Champion, start: datetime, end: datetime
 ) -> Observed:
@@ -61,7 +61,7 @@ def gather_evidence(
     )
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def write_ledger(
     pipeline: str | None, run_id: str, data: Pin, releases: Pin, observed: Observed, on: str
 ) -> tuple[Decision, RunOutcome]:

@@ -24,7 +24,7 @@ from storage.records import Record
 from storage.registry import ReleaseRef, head
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def verify_and_register(pipeline: str | None, candidate: str) -> Record:
     """Provenance, payload and evidence verified again; the next version signed and committed."""
     stage = open_stage(pipeline)

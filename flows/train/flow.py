@@ -37,26 +37,26 @@ from storage.runs import Outcome, Run
 STAGE = "train"
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def build_features(pipeline: str | None, data: Pin, cutoff: datetime) -> Split:
     """Point-in-time features and labels at the pin, split by time."""
     stage = open_stage(pipeline)
     return prepare(stage.pipeline, stage.frames(data), cutoff=cutoff)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def fit_model(pipeline: str | None, split: Split) -> Fitted:
     """Fit the pipeline's estimator on the training side."""
     return fit(open_stage(pipeline).pipeline, split.train)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def export_model(pipeline: str | None, fitted: Fitted, split: Split) -> Candidate:
     """The files that serve, retrain and watch the model."""
     return make_candidate(open_stage(pipeline).pipeline, fitted, split)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, persist_result=False)
 def put_forward(
     pipeline: str | None, trained: Trained, data: Pin, training: Mapping[str, Any]
 ) -> Record:

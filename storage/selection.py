@@ -1,6 +1,7 @@
 """Which rows are meant: those with given keys, or those older than a moment."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Protocol
@@ -11,12 +12,18 @@ from deltalake import DeltaTable
 from storage import tables
 from storage.errors import Refused
 
+_CODED = (pl.Categorical, pl.Enum)
+
 
 class Selection(Protocol):
     """Rows to be found in, and taken out of, any table or file that has their columns."""
 
     def concerns(self, path: str, /) -> bool:
         """Whether rows may be meant in the object at this path."""
+        ...
+
+    def can_search(self, schema: pl.Schema, /) -> bool:
+        """Whether `of` can tell; what it cannot, such as lists, must be reported."""
         ...
 
     def of(self, rows: pl.LazyFrame) -> pl.LazyFrame | None:
@@ -39,20 +46,25 @@ class ByKey:
         """Any object."""
         return True
 
+    def can_search(self, schema: pl.Schema, /) -> bool:
+        """Whether values of the columns' types can be written as text."""
+        return all(_is_written_as_text(schema[c]) for c in self.columns if c in schema)
+
     def of(self, rows: pl.LazyFrame) -> pl.LazyFrame | None:
         """The rows with one of the keys, in the type that the columns have here."""
         schema = rows.collect_schema()
         if not set(self.columns) <= set(schema):
             return None
-        try:
-            wanted = self.typed(schema)
-        except Refused:
+        # Names that a writer had coded are text all the same.
+        rows = rows.cast({c: pl.String for c in self.columns if isinstance(schema[c], _CODED)})
+        wanted = self._possible(rows.collect_schema())
+        if wanted.is_empty():
             return None
         return rows.join(wanted.lazy(), on=list(self.columns), how="semi")
 
     def delete(self, handle: DeltaTable, schema: pl.Schema, /) -> None:
         """Match the keys as rows: a predicate's text would stand in the table's log."""
-        wanted = self.typed(schema)
+        wanted = self._possible(schema)
         match = tables.match_on(self.columns, wanted)
         handle.merge(
             wanted, match, source_alias="new", target_alias="old"
@@ -60,14 +72,22 @@ class ByKey:
 
     def typed(self, schema: pl.Schema) -> pl.DataFrame:
         """The keys in the types of a table. Raises Refused for a value that is none of its type."""
-        return pl.DataFrame(
-            [
-                pl.Series(
-                    name, [_typed(row[i], schema[name], name) for row in self.values], schema[name]
-                )
-                for i, name in enumerate(self.columns)
-            ]
-        ).unique()
+        return self._frame([self._parsed(row, schema) for row in self.values], schema)
+
+    def _possible(self, schema: pl.Schema) -> pl.DataFrame:
+        """The keys that the columns' types can hold, in these types; no row has another."""
+        found: list[tuple[object, ...]] = []
+        for row in self.values:
+            with suppress(Refused):
+                found.append(self._parsed(row, schema))
+        return self._frame(found, schema)
+
+    def _frame(self, rows: list[tuple[object, ...]], schema: pl.Schema) -> pl.DataFrame:
+        types = {column: schema[column] for column in self.columns}
+        return pl.DataFrame(rows, schema=types, orient="row").unique()
+
+    def _parsed(self, row: tuple[str, ...], schema: pl.Schema) -> tuple[object, ...]:
+        return tuple(_typed(text, schema[c], c) for c, text in zip(self.columns, row, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +103,10 @@ class ByAge:
         """The dataset's own tables and batches."""
         folders = [f"{tables.path_of(name)}/" for name in self.tables]
         return path.startswith((*folders, f"landing/{self.dataset}/"))
+
+    def can_search(self, schema: pl.Schema, /) -> bool:
+        """Whether the event time is a time."""
+        return isinstance(schema.get(self.event_time, pl.Datetime()), pl.Datetime)
 
     def of(self, rows: pl.LazyFrame) -> pl.LazyFrame | None:
         """The rows that are too old."""
@@ -104,6 +128,11 @@ class ByAge:
         handle.delete(f"{tables.quoted(self.event_time)} < {bound}")
 
 
+def _is_written_as_text(dtype: pl.DataType) -> bool:
+    told = (pl.String, pl.Binary, pl.Datetime, pl.Date, pl.Boolean, pl.Null, *_CODED)
+    return dtype.is_numeric() or isinstance(dtype, told)
+
+
 def _typed(text: str, dtype: pl.DataType, column: str) -> object:
     try:
         return _parsed(text, dtype)
@@ -117,6 +146,8 @@ def _typed(text: str, dtype: pl.DataType, column: str) -> object:
 def _parsed(text: str, dtype: pl.DataType) -> object:
     if dtype == pl.String:
         return text
+    if dtype == pl.Binary:
+        return text.encode()
     if isinstance(dtype, pl.Datetime):
         moment = datetime.fromisoformat(text)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -112,8 +112,9 @@ class Search:
             rows = pl.scan_parquet(
                 address, glob=False, hive_partitioning=True, storage_options=options
             )
-            found = self.selection.of(rows)
-            return found is not None and not found.head(1).collect().is_empty()
+            if not self.selection.can_search(rows.collect_schema()):
+                return None
+            return rows_in(self.selection, rows) > 0
         # A torn file can also make polars panic, which is no Exception.
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             return (
@@ -132,7 +133,7 @@ class Search:
 def rows_in(selection: Selection, rows: pl.LazyFrame) -> int:
     """How many rows of a table are meant."""
     found = selection.of(rows)
-    return 0 if found is None else int(found.select(pl.len()).collect().item())
+    return 0 if found is None else int(found.select(pl.len()).collect(engine="streaming").item())
 
 
 def _is_data(path: str) -> bool:

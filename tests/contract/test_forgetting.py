@@ -52,6 +52,12 @@ def purged(lake: Lake, repo: str, *, now: datetime = NOW) -> list[Purge]:
     return purge(lake, repo, now=now, erase=erase)
 
 
+def land(lake: Lake, repo: str, batch: str, frame: pl.DataFrame) -> None:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    deliver(lake, repo, "visits", batch, {"part-0.parquet": buffer.getvalue()})
+
+
 def test_the_rows_go_from_every_table_that_has_the_column(lake: Lake, repo: str) -> None:
     for table in ("visits", "quarantine/visits", "predictions"):
         add(lake, repo, table, "someone else", WHO)
@@ -104,9 +110,7 @@ def test_files_that_a_rollback_left_behind_are_forgotten_too(lake: Lake, repo: s
 
 
 def test_a_landed_batch_goes_whole_and_the_next_run_does_not_see_it(lake: Lake, repo: str) -> None:
-    buffer = io.BytesIO()
-    pl.DataFrame({"person": [WHO]}).write_parquet(buffer)
-    deliver(lake, repo, "visits", "b1", {"part-0.parquet": buffer.getvalue()})
+    land(lake, repo, "b1", pl.DataFrame({"person": [WHO]}))
     deliver(lake, repo, "visits", "b2", {"part-0.parquet": b"torn"})
     outcome = forgotten(lake, repo)
     assert outcome.record.details["landed"] == ["landing/visits/b1"]
@@ -114,6 +118,35 @@ def test_a_landed_batch_goes_whole_and_the_next_run_does_not_see_it(lake: Lake, 
     search = Search(lake, repo, ByKey(("person",), ((WHO,),)))
     unreadable = {place.path for place in survey(lake, repo, search).traces.unreadable}
     assert unreadable == {"landing/visits/b2/part-0.parquet"}
+
+
+CODED = {
+    "categories": pl.Series([WHO, "someone"], dtype=pl.Categorical),
+    "a closed list": pl.Series([WHO, "someone"], dtype=pl.Enum([WHO, "someone"])),
+    "bytes": pl.Series([WHO.encode(), b"someone"]),
+}
+
+
+@pytest.mark.parametrize("people", CODED.values(), ids=CODED)
+def test_a_refused_batch_that_codes_its_names_is_found(
+    lake: Lake, repo: str, people: pl.Series
+) -> None:
+    land(lake, repo, "b1", pl.DataFrame({"person": people}))
+    outcome = forgotten(lake, repo)
+    assert outcome.record.details["landed"] == ["landing/visits/b1"]
+
+
+def test_a_value_that_a_column_cannot_hold_hides_no_other(lake: Lake, repo: str) -> None:
+    land(lake, repo, "b1", pl.DataFrame({"person": [7, 8]}))
+    outcome = forgotten(lake, repo, WHO, "7")
+    assert outcome.record.details["landed"] == ["landing/visits/b1"]
+
+
+def test_what_is_of_no_searchable_type_is_named(lake: Lake, repo: str) -> None:
+    land(lake, repo, "b1", pl.DataFrame({"person": [[WHO]]}))
+    search = Search(lake, repo, ByKey(("person",), ((WHO,),)))
+    unreadable = {place.path for place in survey(lake, repo, search).traces.unreadable}
+    assert unreadable == {"landing/visits/b1/part-0.parquet"}
 
 
 def test_a_purge_erases_old_versions_and_says_so_only_when_the_lake_cannot_read_them(

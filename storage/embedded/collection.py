@@ -57,7 +57,7 @@ def collect(lake: Lake, *, grace_s: float = DEFAULT_GRACE_S, dry_run: bool = Fal
     check or a backup needs the bytes.
     """
     with bytes_go(lake.root):
-        marked = _Marked(young_ns=int((time.time() - grace_s) * NS))
+        marked = _Marked(young_ns=int(max(time.time() - grace_s, 0) * NS))
         marked.doomed = _old_blobs(lake, marked.young_ns)
         nodes = lake.read(partial(_mark, marked))
         if dry_run:

@@ -17,8 +17,11 @@ Names = tuple[str, str, str]
 def check_request(key: Key, method: str, names: Names, query: Mapping[str, str]) -> None:
     """Raises: S3Refused if the key's grants are not enough for what the path names."""
     repository, ref, path = names
-    if not repository or (method == "POST" and not ref):
-        return  # ListBuckets shows what the key may see; DeleteObjects checks each object.
+    if not repository:
+        return  # ListBuckets shows what the key may see.
+    if method == "POST" and not ref:
+        require(key.may_see(repository))
+        return  # DeleteObjects checks each object.
     reads = method in ("GET", "HEAD")
     right = Right.READ if reads else Right.WRITE
     if path:

@@ -42,6 +42,8 @@ class Keys:
 
     def find(self, key_id: str) -> Key | None:
         """The key of this id."""
+        if not key_id.isprintable():
+            return None  # a token may claim half a surrogate pair, which no lookup could encode
         given = self._given
         if given and hmac.compare_digest(key_id.encode(), given.id.encode()):
             return given

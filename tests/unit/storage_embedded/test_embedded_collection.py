@@ -60,6 +60,13 @@ def test_a_dry_run_says_the_same_and_removes_nothing(kept):
     )
 
 
+@pytest.mark.parametrize("grace_s", [1e300, float("inf")])
+def test_a_grace_beyond_all_time_keeps_everything(kept, grace_s):
+    garbage(kept)
+    done = collect(kept.lake, grace_s=grace_s)
+    assert (done.commits, done.nodes, done.objects) == (0, 0, 0)
+
+
 def test_the_young_stays_until_the_grace_is_over(kept):
     commit, blob = garbage(kept)
     done = collect(kept.lake, grace_s=3600)

@@ -1,5 +1,6 @@
 """Access keys: what a grant covers, how the ring keeps secrets, who is let in."""
 
+import base64
 import json
 import os
 import stat
@@ -184,7 +185,8 @@ def test_a_token_lives_as_long_as_its_key(tmp_path):
     keys = Keys(ring, Credentials("AKIAENV", "of the environment"))
     token, _ = issue_token(made)
     assert authenticate(keys, f"Bearer {token}") == made
-    for wrong in (token[:-2], f"{token}x", "a.b.c", "", "null.null.null", "." * 4000):
+    odd = base64.urlsafe_b64encode(rb'{"key": "\ud800"}').decode()
+    for wrong in (token[:-2], f"{token}x", "a.b.c", "", "null.null.null", "." * 4000, f"a.{odd}.c"):
         with pytest.raises(Unauthenticated):
             authenticate(keys, f"Bearer {wrong}")
     ring.revoke("reader")

@@ -168,6 +168,9 @@ def test_a_narrow_key_does_what_it_may_over_s3_and_no_more(running, service_key)
     part = {"UploadId": upload, "PartNumber": 1, "CopySource": source, **named}
     assert refused(s3.upload_part_copy, **part) == DENIED
     s3.abort_multipart_upload(UploadId=upload, **named)
+    some = {"Objects": [{"Key": "main/k"}]}
+    assert refused(s3.delete_objects, Bucket="other", Delete=some) == DENIED
+    assert refused(s3.delete_objects, Bucket="not-there", Delete=some) == DENIED
     gone = s3.delete_objects(
         Bucket="flights", Delete={"Objects": [{"Key": "landing/s3"}, {"Key": "main/k"}]}
     )

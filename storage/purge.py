@@ -41,6 +41,19 @@ class Purge:
     is_done: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A forgetting whose purge is not done, and a branch whose history has it."""
+
+    request: Record
+    branch: str
+
+    @property
+    def due(self) -> datetime:
+        """When its old versions may go."""
+        return datetime.fromisoformat(self.request.details["purge_after"])
+
+
 def purge(
     lake: Lake,
     repository: str,
@@ -48,37 +61,48 @@ def purge(
     now: datetime,
     erase: Erase,
     dry_run: bool = False,
-    on: str = MAIN,
+    on: str | None = None,
     by: Provenance | None = None,
 ) -> list[Purge]:
     """Carry out what is due, oldest first; given again, it goes on where it stopped.
 
     What a branch still shows is never erased: the request stays open and names the branch.
     """
-    head = lake.pin(repository, on)
-    waiting = [record for record in requests(lake, head) if _due(record) <= now]
-    held = _held(lake) if waiting else {}
-    return [_purge(lake, head, one, held, erase, dry_run, on, by) for one in waiting]
+    due = [one for one in waiting(lake, repository, on=on) if one.due <= now]
+    held = _held(lake) if due else {}
+    found = []
+    for one in due:
+        place = Pin(repository, lake.fs.head(repository, one.branch))
+        done = _purge(lake, place, one, held, erase, dry_run=dry_run)
+        if done.is_done:
+            _record(lake, repository, one, done.objects, by)
+        found.append(done)
+    return found
 
 
-def requests(lake: Lake, head: Pin) -> list[Record]:
-    """Forgettings whose purge is not done, oldest first."""
-    done = {r.details["request"] for r in records.at(lake, head, stage=STAGE)}
-    found = records.at(lake, head, stage=FORGET)
-    return sorted((r for r in found if r.run_id not in done), key=lambda r: (_due(r), r.run_id))
+def waiting(lake: Lake, repository: str, *, on: str | None = None) -> list[Waiting]:
+    """What one branch forgot, or any of them, and was not purged yet; the first due comes first."""
+    done: set[str] = set()
+    found: dict[str, Waiting] = {}
+    for branch in [on] if on else _branches(lake, repository):
+        head = lake.pin(repository, branch)
+        done |= {record.details["request"] for record in records.at(lake, head, stage=STAGE)}
+        for record in records.at(lake, head, stage=FORGET):
+            found.setdefault(record.run_id, Waiting(record, branch))
+    left = [one for run, one in found.items() if run not in done]
+    return sorted(left, key=lambda one: (one.due, one.request.run_id))
+
+
+def _branches(lake: Lake, repository: str) -> list[str]:
+    """`main` first: what was forgotten on it is purged from it."""
+    named = [b for b in lake.fs.branches(repository) if not b.startswith("run-")]
+    return sorted(named, key=lambda branch: (branch != MAIN, branch))
 
 
 def _purge(
-    lake: Lake,
-    head: Pin,
-    request: Record,
-    held: dict[str, str],
-    erase: Erase,
-    dry_run: bool,
-    on: str,
-    by: Provenance | None,
+    lake: Lake, head: Pin, one: Waiting, held: dict[str, str], erase: Erase, *, dry_run: bool
 ) -> Purge:
-    places = note(lake, head, request.run_id)
+    places = note(lake, head, one.request.run_id)
     kept: dict[str, str] = {}
     left: dict[str, None] = {}
     erased = 0
@@ -92,20 +116,19 @@ def _purge(
         else:
             left[address] = None
     is_done = not dry_run and not kept and not left
-    if is_done:
-        _record(lake, head.repository, request, len(places), on, by)
-    return Purge(request.run_id, _due(request), len(places), erased, kept, tuple(left), is_done)
+    run = one.request.run_id
+    return Purge(run, one.due, len(places), erased, kept, tuple(left), is_done)
 
 
-def _record(
-    lake: Lake, repository: str, request: Record, objects: int, on: str, by: Provenance | None
-) -> None:
+def _record(lake: Lake, repository: str, one: Waiting, objects: int, by: Provenance | None) -> None:
+    request = one.request
+
     def body(run: Run) -> None:
         run.counts["objects"] = objects
         run.details.update(request=request.run_id, reason=request.details["reason"])
 
     run_id = records.run_id(STAGE, request.run_id)
-    commit_once(lake, repository, stage=STAGE, run_id=run_id, body=body, on=on, by=by)
+    commit_once(lake, repository, stage=STAGE, run_id=run_id, body=body, on=one.branch, by=by)
 
 
 def _present(lake: Lake, repository: str, places: list[Place]) -> dict[str, Place]:
@@ -129,7 +152,3 @@ def _held(lake: Lake) -> dict[str, str]:
         for branch in lake.fs.branches(repository, hidden=True)
         for entry in lake.fs.objects(repository, branch)
     }
-
-
-def _due(record: Record) -> datetime:
-    return datetime.fromisoformat(record.details["purge_after"])

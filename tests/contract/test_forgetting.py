@@ -16,7 +16,7 @@ from storage.errors import Damaged, Refused
 from storage.forget import forget, survey
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, take_stock
-from storage.purge import Purge, purge, requests
+from storage.purge import Purge, purge, waiting
 from storage.rollback import Request, roll_back
 from storage.runs import Outcome, Run, commit_once
 from storage.selection import ByAge, ByKey
@@ -158,7 +158,7 @@ def test_a_purge_erases_old_versions_and_says_so_only_when_the_lake_cannot_read_
     (found,) = purged(lake, repo)
     if found.left:
         assert not found.is_done
-        assert [r.run_id for r in requests(lake, lake.pin(repo))] == [found.request]
+        assert [one.request.run_id for one in waiting(lake, repo)] == [found.request]
         return
     assert (found.is_done, found.held) == (True, {})
     with pytest.raises(Damaged, match="cannot be read any more"):
@@ -167,7 +167,7 @@ def test_a_purge_erases_old_versions_and_says_so_only_when_the_lake_cannot_read_
         roll_back(lake, Request("r1", ("visits",), before, "why", "me"))
     assert people(lake, repo, "visits") == {"someone else"}
     assert purged(lake, repo) == []
-    assert requests(lake, lake.pin(repo)) == []
+    assert waiting(lake, repo) == []
 
 
 def test_a_purge_waits_for_its_time(lake: Lake, repo: str) -> None:
@@ -190,6 +190,23 @@ def test_what_a_branch_still_shows_is_not_erased_under_it(lake: Lake, repo: str)
     assert people(lake, repo, "visits", "mine") == set()
     (done,) = purged(lake, repo)
     assert done.held == {}
+
+
+def test_what_a_branch_alone_had_and_forgot_is_purged_with_the_rest(lake: Lake, repo: str) -> None:
+    add(lake, repo, "visits", "someone else")
+    lake.fs.create_branch(repo, "mine", source="main")
+    before = add(lake, repo, "visits", WHO, repo, on="mine").pin
+    request = forgotten(lake, repo, on="mine").record.run_id
+    (found,) = purged(lake, repo)
+    assert found.request == request
+    if found.left:
+        return
+    assert found.is_done
+    with pytest.raises(Damaged):
+        people(lake, repo, "visits", before.commit)
+    assert purged(lake, repo) == []
+    lake.fs.create_branch(repo, "later", source="mine")
+    assert waiting(lake, repo) == []
 
 
 def test_a_dry_run_erases_nothing(lake: Lake, repo: str) -> None:

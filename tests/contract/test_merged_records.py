@@ -13,7 +13,7 @@ from storage.branches import merge_branch
 from storage.errors import NotFound, Refused
 from storage.forget import forget
 from storage.lake import Lake
-from storage.purge import purge, requests
+from storage.purge import purge, waiting
 from storage.rollback import Request, roll_back
 from storage.runs import Outcome, commit_once
 from storage.selection import ByKey
@@ -58,9 +58,10 @@ def test_what_a_branch_forgot_is_purged_from_main_after_its_merge(lake: Lake, re
     forget(lake, repo, selection, request="r", details=asked(now), on="mine")
     merge_branch(lake, repo, "mine", keys=KEYS)
     assert people(lake, repo) == {"someone else"}
-    (waiting,) = requests(lake, lake.pin(repo))
+    lake.fs.delete_branch(repo, "mine")
+    (one,) = waiting(lake, repo)
     (found,) = purge(lake, repo, now=now, erase=lambda _: False)
-    assert (found.request, found.is_done) == (waiting.run_id, False)
+    assert (found.request, found.is_done) == (one.request.run_id, False)
     assert found.objects > 0
 
 

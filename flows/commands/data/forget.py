@@ -100,7 +100,9 @@ def expire(
 
 @app.command()
 def purge(
-    on: OnBranch = "main",
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="BRANCH", help="Only what it forgot; else all.")
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     pipeline: PipelineName = None,
@@ -110,13 +112,14 @@ def purge(
     from datetime import UTC, datetime
 
     from flows.lakes import open_pipeline
-    from flows.terminal import actor, confirm, show_json, tell
+    from flows.terminal import actor, cell, confirm, show_json, tell
     from storage import purge as purging
     from storage.embedded.erasure import erase
 
     opened, now = open_pipeline(pipeline), datetime.now(UTC)
-    waiting = purging.requests(opened.lake, opened.pin(on))
-    due = [r for r in waiting if datetime.fromisoformat(r.details["purge_after"]) <= now]
+    opened.pin(on or "main")
+    waiting = purging.waiting(opened.lake, opened.repository, on=on)
+    due = [one for one in waiting if one.due <= now]
     if due and not dry_run:
         confirm(f"Erase for good what {len(due)} requests forgot from old versions?", yes=yes)
     found = purging.purge(
@@ -131,8 +134,8 @@ def purge(
     if as_json:
         show_json({"dry_run": dry_run, "waiting": len(waiting) - len(due), "purged": found})
         return
-    if later := [r for r in waiting if r not in due]:
-        tell(f"{len(later)} requests wait; the next is due at {later[0].details['purge_after']}.")
+    if later := [one for one in waiting if one not in due]:
+        tell(f"{len(later)} requests wait; the next is due at {cell(later[0].due)} UTC.")
     _show_purged(found, dry_run=dry_run)
 
 

@@ -4,8 +4,8 @@ Everything that a branch, a tag or a staging area reaches stays, whatever its ag
 when it is older than the grace: a commit with its tree by its date, bytes by their arrival. In a
 running server the order keeps writers safe:
 
-1. condemn: bytes that are old and unreachable on a snapshot; from here on an upload of the same
-   bytes pardons them;
+1. condemn: bytes that are old and unreachable on a snapshot, and did not arrive again while
+   that was found out; from here on an upload of the same bytes pardons them;
 2. judge: in the writer, while no commit or merge is between its snapshot and its publishing,
    what became reachable since is pardoned, and unreachable commits are deleted;
 3. sweep: nodes in the writer, a batch at a time, where storing one again pardons it; then the
@@ -14,6 +14,7 @@ running server the order keeps writers safe:
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -65,6 +66,7 @@ def collect(lake: Lake, *, grace_s: float = DEFAULT_GRACE_S, dry_run: bool = Fal
             gone = marked.doomed
             return Collected(True, commits, len(nodes), len(gone), sum(gone.values()))
         lake.blobs.condemn(marked.doomed)
+        lake.blobs.pardon(list(_grown_young(lake, marked)))
         try:
             return _carry_out(lake, marked, nodes)
         finally:
@@ -88,6 +90,14 @@ def _old_blobs(lake: Lake, young_ns: int) -> dict[bytes, int]:
     }
 
 
+def _grown_young(lake: Lake, marked: _Marked) -> Iterator[bytes]:
+    """Those that arrived again before they were condemned, however late they will be staged."""
+    for digest in marked.doomed:
+        with suppress(FileNotFoundError):
+            if lake.blobs.path(digest.hex()).stat().st_mtime_ns >= marked.young_ns:
+                yield digest
+
+
 def _mark(marked: _Marked, view: View) -> set[str]:
     """Spare what the snapshot reaches; the nodes it does not reach."""
     stored = {row[0] for row in rows_of(view.rows, "SELECT id FROM node")}
@@ -106,7 +116,8 @@ def _reached(marked: _Marked, rows: apsw.Connection) -> Iterator[bytes]:
 
 def _judge(lake: Lake, marked: _Marked, nodes: set[str], view: View) -> int:
     """Pardon what became reachable, delete the commits that nothing reaches; how many."""
-    lake.blobs.pardon(_reached(marked, view.rows))
+    # A list first: uploads wait while the set is held.
+    lake.blobs.pardon(list(_reached(marked, view.rows)))
     lake.blobs.pardon(lake.blobs.arriving())
     nodes -= marked.seen.nodes
     view.condemned.update(nodes)

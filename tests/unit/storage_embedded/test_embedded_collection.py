@@ -46,6 +46,24 @@ def test_what_only_a_deleted_branch_had_goes(kept):
     assert (again.commits, again.nodes, again.objects) == (0, 0, 0)
 
 
+def test_bytes_that_arrive_again_while_the_graph_is_walked_stay_however_late_they_are_staged(
+    kept, monkeypatch
+):
+    _, blob = garbage(kept)
+    os.utime(blob, (1, 1))
+    walk = collection._mark
+    arrived = []
+
+    def walked(marked, view):
+        arrived.append(kept.made(b"only on side"))
+        return walk(marked, view)
+
+    monkeypatch.setattr(collection, "_mark", walked)
+    collect(kept.lake, grace_s=3600)
+    kept.lake.write(lambda view: objects.put_object(view, "repo", "main", "late", arrived[0]))
+    assert kept.content("late") == b"only on side"
+
+
 def test_a_dry_run_says_the_same_and_removes_nothing(kept):
     commit, blob = garbage(kept)
     said = collect(kept.lake, grace_s=0, dry_run=True)

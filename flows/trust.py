@@ -8,7 +8,7 @@ from flows.errors import Misconfigured
 from security.errors import Untrusted
 from security.floor import Floor
 from security.index import VerifiedIndex, verify_index
-from security.policy import TrustPolicy, load_root
+from security.policy import RULES, TRUST, TrustPolicy, load_root
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
@@ -64,3 +64,10 @@ class Trusted:
             return lake.fs.get(pin.repository, pin.commit, path)
         except NotFound:
             return None
+
+
+def local_policy(keys_folder: Path) -> TrustPolicy | None:
+    """The policy in a keys folder, if there is one beside its root. Raises: Untrusted."""
+    if not any((keys_folder / name).exists() for name in (TRUST, RULES)):
+        return None
+    return TrustPolicy.load(keys_folder, root=load_root(keys_folder / "root.json"))

@@ -109,6 +109,11 @@ class TrustPolicy:
         roles = {**self.trust.roles, "releaser": RoleKeys(keys, 1)}
         return replace(self, trust=replace(self.trust, roles=roles, index_thresholds=None))
 
+    @property
+    def edition(self) -> tuple[int, int, int]:
+        """Epoch, version of the trust, version of the rules: none of them ever goes back."""
+        return self.trust.epoch, self.trust.version, self.rules.version
+
     def gates(self, model: str) -> tuple[GateRule, ...]:
         """What the rules demand of `model`; nothing set means nothing passes."""
         return self.rules.gates.get(model, ())
@@ -141,6 +146,23 @@ class TrustPolicy:
     def limits(self) -> Limits:
         """How large things may be."""
         return self.rules.limits
+
+
+def newest(one: TrustPolicy, *others: TrustPolicy) -> TrustPolicy:
+    """The newest of the editions that a client knows.
+
+    Raises: Untrusted if none is newest in all: whoever offers today's trust beside rules of an
+    earlier day has put together what nobody signed as one.
+    """
+    latest = max((one, *others), key=lambda policy: policy.edition)
+    for other in (one, *others):
+        behind = any(a < b for a, b in zip(latest.edition, other.edition, strict=True))
+        if behind or (latest.edition == other.edition and latest.digests != other.digests):
+            raise Untrusted(
+                "the trust policy that is offered and the one known here contradict each other",
+                remedy="ask the policy's owner which edition is the newest, and take that over",
+            )
+    return latest
 
 
 def load_root(path: Path) -> PublicPair:

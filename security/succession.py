@@ -7,9 +7,9 @@ from security.edition import Ceremony, changed_home, next_trust, policy_in, writ
 from security.errors import BadKey
 from security.files import replace_file
 from security.keyfiles import replace_private, set_aside
-from security.keys import PREVIOUS_ROOT, ROOT
+from security.keys import PREVIOUS_ROOT, PUBLIC, ROOT, public_document
 from security.pairs import Recipient, RecipientName, RoleSigner, Signer
-from security.policy import RULES, TRUST, TrustPolicy, load_root
+from security.policy import RULES, TRUST, TrustPolicy, load_root, newest
 from security.record import to_bytes
 from security.trust import PairRecord, RecipientRecord
 
@@ -44,21 +44,30 @@ def rotate_root(
 
 
 def pin_successor(home: Path, signed_trust: bytes, signed_rules: bytes) -> Ceremony:
-    """Take over a policy that the pinned root signed, and pin the root that it names as the next.
+    """Take over a policy that the pinned root signed, and pin the root that it names, if another.
 
-    Raises: Untrusted if the pinned root did not sign it.
+    One that is older than the policy here is left where it is.
+    Raises: Untrusted if the pinned root did not sign it, or it contradicts the one here.
     """
     pinned = load_root(home / ROOT)
     policy = TrustPolicy.parse(signed_trust, signed_rules, root=pinned)
-    following = policy.trust.root
-    if following is None or following.pair == pinned:
+    here = policy_in(home) if (home / TRUST).exists() else None
+    if here is not None and newest(policy, here).digests == here.digests:
+        policy = here
+    following = policy.trust.root.pair if policy.trust.root else pinned
+    if following == pinned and policy is here:
         return Ceremony(policy, already=True, enrolled=pinned.key_id)
     with changed_home(home) as staged:
-        replace_file(staged / PREVIOUS_ROOT, to_bytes(PairRecord.of(pinned)))
-        replace_file(staged / ROOT, to_bytes(following))
-        replace_file(staged / TRUST, signed_trust)
-        replace_file(staged / RULES, signed_rules)
-    return Ceremony(policy, False, pinned.key_id, following.pair.key_id)
+        if following != pinned:
+            replace_file(staged / PREVIOUS_ROOT, to_bytes(PairRecord.of(pinned)))
+            replace_file(staged / ROOT, to_bytes(PairRecord.of(following)))
+        if policy is not here:
+            replace_file(staged / TRUST, signed_trust)
+            replace_file(staged / RULES, signed_rules)
+        replace_file(staged / PUBLIC, public_document(policy.trust, following))
+    if following == pinned:
+        return Ceremony(policy_in(home), already=False)
+    return Ceremony(policy_in(home), False, pinned.key_id, following.key_id)
 
 
 def rotate_recipient(

@@ -29,12 +29,13 @@ from flows.serve.offer import Offer, Source
 from flows.serve.requests import take_rows
 from flows.serve.standing import GRACE
 from flows.signing import recipient
+from flows.trust import local_policy
 from security.bundle import open_bundle
 from security.errors import Untrusted
 from security.files import read_regular
 from security.floor import Floor
 from security.index import ReleaseRef, VerifiedIndex, read_moment, verify_index
-from security.policy import RULES, TRUST, TrustPolicy, load_root
+from security.policy import RULES, TRUST, TrustPolicy, load_root, newest
 from security.verify import VerifiedRelease, verification
 
 _MODEL, _ENCODING, _EXAMPLE = "model.onnx", "encoding.json", "example.json"
@@ -74,7 +75,7 @@ class Admission:
             raise Misconfigured(
                 f"there are no keys in {self._keys}", remedy="make them with `headrace keys init`"
             )
-        self._local_policy()
+        local_policy(self._keys)
         recipient(self._keys, "serving")
 
     def clear(self) -> None:
@@ -114,18 +115,13 @@ class Admission:
 
     def _policy(self, offer: Offer) -> TrustPolicy:
         """The newest edition; one that does not verify is refused, never passed over."""
-        local = self._local_policy()
+        local = local_policy(self._keys)
         root = load_root(self._keys / "root.json")
         published = TrustPolicy.parse(*offer.policy, root=root) if offer.policy else None
         known = [policy for policy in (local, published) if policy]
         if not known:
             raise Untrusted("there is no trust policy, neither published nor in the keys folder")
-        return max(known, key=_edition)
-
-    def _local_policy(self) -> TrustPolicy | None:
-        if not any((self._keys / name).exists() for name in (TRUST, RULES)):
-            return None
-        return TrustPolicy.load(self._keys, root=load_root(self._keys / "root.json"))
+        return newest(*known)
 
     def _index(
         self, offer: Offer, policy: TrustPolicy, now: datetime
@@ -199,10 +195,6 @@ class Admission:
             key=self._key,
             session=load_onnx(plain / _MODEL, limits=policy.limits),
         )
-
-
-def _edition(policy: TrustPolicy) -> tuple[int, int, int]:
-    return policy.trust.epoch, policy.trust.version, policy.rules.version
 
 
 def _freshness(

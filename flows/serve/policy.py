@@ -53,7 +53,7 @@ def publish_policy(
             run.replace(f"{FOLDER}/{name}", data)
         audit.append(run, *audit.policy_changes(replaced, policy, actor))
         run.details.update(
-            trust=policy.digests.trust, rules=policy.digests.rules, edition=list(_edition(policy))
+            trust=policy.digests.trust, rules=policy.digests.rules, edition=list(policy.edition)
         )
 
     commit_once(
@@ -105,17 +105,12 @@ def _require_newer(policy: TrustPolicy, standing: TrustPolicy | None) -> None:
     """No edition may go back, and one number may not name two policies."""
     if standing is None:
         return
-    new, old = _edition(policy), _edition(standing)
+    new, old = policy.edition, standing.edition
     if new == old or any(n < o for n, o in zip(new, old, strict=True)):
         raise Refused(
             f"The policy here is edition {_text(new)}, the published one is {_text(old)}.",
-            remedy="Take over the published policy, and sign changes as the next edition.",
+            remedy="Take it over with `headrace keys pin`, and sign changes as the next edition.",
         )
-
-
-def _edition(policy: TrustPolicy) -> tuple[int, int, int]:
-    """Epoch, version of the trust, version of the rules."""
-    return policy.trust.epoch, policy.trust.version, policy.rules.version
 
 
 def _text(edition: tuple[int, ...]) -> str:

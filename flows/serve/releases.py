@@ -8,11 +8,12 @@ from tempfile import TemporaryDirectory
 from flows.errors import Misconfigured
 from flows.serve.policy import FOLDER, published_policy
 from flows.serve.standing import read_index
+from flows.trust import local_policy
 from security.envelope import INTOTO
 from security.errors import SecurityError
 from security.files import published_folder, read_regular
 from security.index import Index
-from security.policy import RULES, TRUST, TrustPolicy, load_root
+from security.policy import RULES, TRUST, TrustPolicy, load_root, newest
 from security.statement import ModelRelease, parse_release
 from security.verify import CARD, MAX_CARD_BYTES, RELEASE, Step, VerifiedRelease, verification
 from storage import registry
@@ -46,7 +47,7 @@ class Checked:
 
 
 def policy_of(lake: Lake, pin: Pin, keys_folder: Path) -> TrustPolicy:
-    """The published policy under the pinned root of the keys folder.
+    """The published policy under the pinned root of the keys folder, or a newer one there.
 
     Raises: Misconfigured without a root, NotFound before anything was published, Untrusted.
     """
@@ -62,7 +63,8 @@ def policy_of(lake: Lake, pin: Pin, keys_folder: Path) -> TrustPolicy:
             f"{pin.repository} holds no trust policy yet.",
             remedy="The first promotion publishes it.",
         )
-    return policy
+    here = local_policy(keys_folder)
+    return newest(policy, here) if here else policy
 
 
 def listed(lake: Lake, pin: Pin, model: str, policy: TrustPolicy) -> list[Listed]:

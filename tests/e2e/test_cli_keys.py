@@ -135,6 +135,22 @@ def test_a_new_root_is_pinned_by_whoever_trusted_the_old_one(served: Any) -> Non
     assert there.read("verify", str(served.new))["verified"]
 
 
+def test_an_old_policy_brought_back_to_the_lake_deceives_nobody_who_knew_a_newer_one(
+    served: Any,
+) -> None:
+    site, lake = served.site, served.site.lake
+    names = ("policy/trust.dsse.json", "policy/rules.dsse.json")
+    old = {name: lake.fs.get(site.pipeline.releases, "main", name) for name in names}
+    done = site.run("keys", "revoke", "releaser", "--reason", "stolen", "--yes")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert site.run("verify", str(served.new)).exit_code == 1
+    site.overwrite(old)
+    refused = site.run("verify", str(served.new))
+    assert refused.exit_code == 1
+    assert "was revoked" in refused.stderr
+    assert json.loads(site.run("model", "list", "--json").stdout)[0]["signed_by"] is None
+
+
 def test_a_locked_home_signs_with_its_passphrase_file_alone(site: Any) -> None:
     locked = replace(
         site, environment={**site.environment, "HEADRACE_HOME": str(site.work / "home")}

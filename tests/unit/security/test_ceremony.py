@@ -13,6 +13,7 @@ from security.ceremony import Retirement, enrol, retire
 from security.edition import change_rules, change_trust, policy_in
 from security.envelope import INTOTO
 from security.errors import BadKey, CannotDecrypt, Untrusted
+from security.gates import GateRule
 from security.keys import init_keys, load_recipient, load_signer
 from security.pairs import Signer
 from security.policy import RULES, TRUST, TrustPolicy, load_root
@@ -272,6 +273,34 @@ def test_the_roots_successor_is_vouched_for_by_the_root_before_it(keys: Path) ->
     with pytest.raises(Untrusted, match="not signed by the pinned root"):
         TrustPolicy.load(keys, root=old)
     assert TrustPolicy.load(keys, root=load_root(client / "root.json"))
+
+
+def test_another_machine_takes_over_the_newest_edition_and_never_an_older_one(
+    keys: Path, tmp_path: Path
+) -> None:
+    client = tmp_path / "client"
+    client.mkdir()
+    for name in ("root.json", "trust.dsse.json", "rules.dsse.json"):
+        shutil.copy(keys / name, client / name)
+    first = published(keys)
+    retire(keys, "trainer", root=root_of(keys), retirement=WHY)
+    second = published(keys)
+    assert not pin_successor(client, *second).already
+    assert policy_in(client) == policy_in(keys)
+    assert pin_successor(client, *first).already, "the older edition is left where it is"
+    assert policy_in(client) == policy_in(keys)
+    bounds = {"delays": (GateRule("log_loss", "<=", "0.4"),)}
+    signer = load_signer(keys, "policy")
+    change_rules(keys, lambda rules: dataclasses.replace(rules, gates=bounds), signer=signer)
+    pin_successor(client, *published(keys))
+    retire(keys, "gatekeeper", root=root_of(keys), retirement=WHY)
+    mixed = published(keys)[0], first[1]
+    with pytest.raises(Untrusted, match="contradict each other"):
+        pin_successor(client, *mixed)
+
+
+def published(keys: Path) -> tuple[bytes, bytes]:
+    return (keys / "trust.dsse.json").read_bytes(), (keys / "rules.dsse.json").read_bytes()
 
 
 def test_a_new_epoch_comes_with_the_minimum_of_every_environment(keys: Path) -> None:

@@ -133,9 +133,9 @@ class Reconciler:
         known = serving.refusal
         if known and (known.index, known.step, known.reason) == (index, step, reason):
             return
+        log.error("refused %s of index %d at %s: %s", release or "it all", index, step, reason)
         serving.refusal, serving.refusals = refusal, serving.refusals + 1
         self._refusals.tell(release, index, step, error)
-        log.error("refused %s of index %d at %s: %s", release or "it all", index, step, reason)
 
     def _note_lake(self, problem: str) -> None:
         if problem and problem != self._serving.lake_problem:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from flows.errors import Misconfigured
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
 from storage import forget, records, registry, tables
-from storage.errors import NotFound, Refused
+from storage.errors import Damaged, NotFound, Refused
 from storage.forget import Survey
 from storage.lake import LANDING, MAIN, Lake, Pin, releases
 from storage.landing import take_stock
@@ -147,7 +148,11 @@ def carry_out(
     on: str = MAIN,
     by: Provenance | None = None,
 ) -> Outcome:
-    """Take the rows out everywhere at once. Raises Refused if one waits in a batch for ingest."""
+    """Take the rows out everywhere at once.
+
+    Raises: Refused if one waits in a batch for ingest, or if the reason names a value.
+    """
+    _refuse_named(request.selection, reason)
     _refuse_waiting(lake, pipeline, found, on)
     details = {
         **request.said,
@@ -218,23 +223,32 @@ def _releases(lake: Lake, pipeline: Pipeline, survey: Survey) -> tuple[str, ...]
 
 def _has(lake: Lake, pin: Pin, survey: Survey) -> bool:
     for name in tables.names(lake, pin.repository, pin.commit):
-        active = tables.snapshot(lake, pin.repository, pin.commit, name).files
-        if survey.traces.paths & {f"{tables.path_of(name)}/{file}" for file in active}:
+        if survey.traces.paths & _files(lake, pin, name):
             return True
     return False
+
+
+def _files(lake: Lake, pin: Pin, table: str) -> set[str]:
+    """Paths that were read as the table; all of its folder, once its log was purged."""
+    root = tables.path_of(table)
+    try:
+        active = tables.snapshot(lake, pin.repository, pin.commit, table).files
+    except Damaged:
+        return {e.path for e in lake.fs.objects(pin.repository, pin.commit, prefix=f"{root}/")}
+    return {f"{root}/{file}" for file in active}
 
 
 def _mentions(lake: Lake, head: Pin, selection: Selection) -> tuple[str, ...]:
     if not isinstance(selection, ByKey):
         return ()
-    texts = {text for row in selection.values for text in row if len(text) >= _TELLING_CHARACTERS}
-    wanted = [json.dumps(text, ensure_ascii=False).encode() for text in sorted(texts)]
+    texts = _telling(selection)[:_MOST_VALUES]
+    wanted = {json.dumps(t, ensure_ascii=ascii).encode() for t in texts for ascii in (True, False)}
     entries = lake.fs.objects(head.repository, head.commit)
     paths = [e.path for e in entries if not e.path.startswith(_ROWS)]
 
     def contains(path: str) -> bool:
         data = lake.fs.get(head.repository, head.commit, path)
-        return any(text in data for text in wanted[:_MOST_VALUES])
+        return any(text in data for text in wanted)
 
     return tuple(path for path, has in zip(paths, _each(contains, paths), strict=True) if has)
 
@@ -242,6 +256,22 @@ def _mentions(lake: Lake, head: Pin, selection: Selection) -> tuple[str, ...]:
 def _each(function: Callable[[str], bool], items: Sequence[str]) -> list[bool]:
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(function, items))
+
+
+def _refuse_named(selection: Selection, reason: str) -> None:
+    """The reason stands in the history for good, where no purge reaches it."""
+    if not isinstance(selection, ByKey):
+        return
+    words = (rf"(?<!\w){re.escape(text)}(?!\w)" for text in _telling(selection))
+    if any(re.search(word, reason) for word in words):
+        raise Refused(
+            "The reason names a value that is to be forgotten, and would keep it on record.",
+            remedy="Say it without: name the request, such as a ticket's number.",
+        )
+
+
+def _telling(selection: ByKey) -> list[str]:
+    return sorted({t for row in selection.values for t in row if len(t) >= _TELLING_CHARACTERS})
 
 
 def _refuse_waiting(lake: Lake, pipeline: Pipeline, found: Found, on: str) -> None:

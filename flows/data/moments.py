@@ -11,6 +11,7 @@ from storage.lake import MAIN, Lake, Pin
 # BRANCH@TIME, TABLE@vN; a time alone is one of main.
 _AT = re.compile(r"(?:(?P<of>.*)@)?(?P<what>[^@]+)")
 _VERSION = re.compile(r"v(?P<number>\d{1,18})")
+_ENTRY = re.compile(r"(\d{20})\.json")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -67,7 +68,7 @@ def _with_version(lake: Lake, repository: str, table: str, number: int) -> Pin:
 
 
 def _version(lake: Lake, repository: str, commit: str, table: str) -> int:
-    try:
-        return int(tables.open_table(lake, repository, commit, table).version())
-    except NotFound:
-        return -1
+    """By the names of the log's entries: a purge may have taken what stood in them."""
+    log = f"{tables.path_of(table)}/_delta_log/"
+    paths = (e.path.removeprefix(log) for e in lake.fs.objects(repository, commit, prefix=log))
+    return max((int(found[1]) for path in paths if (found := _ENTRY.fullmatch(path))), default=-1)

@@ -22,7 +22,7 @@ from flows.data.forget import key_digest
 from flows.errors import Misconfigured
 from flows.ingest.land import Landed, land, waiting
 from flows.pipeline import Pipeline
-from storage import tables
+from storage import registry, tables
 from storage.errors import Conflict, Damaged, NotFound, Refused
 from storage.lake import Lake
 from storage.landing import deliver, take_stock
@@ -474,6 +474,40 @@ def test_forget_then_purge_leaves_a_record_without_the_value(project: Project) -
     newest = project.read("data", "log", "planes")[0]
     assert newest["changes"] == [{"table": "planes", "added": 0, "removed": 1, "changed": 0}]
     assert newest["note"].startswith("request 17; purge after ")
+
+
+def test_a_reason_that_names_the_value_is_refused(project: Project) -> None:
+    head = project.land("a", planes("NOBODYS", "N2")).commit
+    command = ["data", "forget", "--dataset", "planes", "--key", "tailnum=NOBODYS", "--yes"]
+    refused = project.run(*command, "--reason", "owner of NOBODYS asked")
+    assert isinstance(refused.exception, Refused)
+    assert "NOBODYS" not in str(refused.exception)
+    assert project.lake.pin(project.pipeline.repository).commit == head
+
+
+def test_after_a_purge_one_can_forget_again_and_name_the_versions_that_are_left(
+    project: Project,
+) -> None:
+    first = project.land("a", planes("N0")).commit
+    pin = project.lake.pin(project.pipeline.repository, project.land("b", planes("N1")).commit)
+    commit_once(
+        project.lake,
+        project.pipeline.releases,
+        stage=registry.STAGE,
+        run_id="a" * 64,
+        body=lambda run: run.details.update(release="m/1"),
+        inputs={"data": pin},
+    )
+    project.read(*FORGET, "--key", "tailnum=N1", "--purge-after", "0d", "--yes")
+    kept = project.land("c", planes("N2")).commit
+    project.land("d", planes("N3"))
+    project.read("data", "purge", "--yes")
+    for version, commit in ((0, first), (3, kept)):
+        found = project.read("data", "show", "planes", "--at", f"planes@v{version}")
+        assert found["commit"] == commit
+    again = project.read(*FORGET, "--key", "tailnum=N0", "--yes")["found"]
+    assert again["releases"] == ["m/1"]
+    assert project.rows() == {"N2", "N3"}
 
 
 def test_forgetting_again_finds_nothing_and_changes_nothing(project: Project) -> None:

@@ -3,12 +3,14 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from storage import records, tables
+from storage import forget, purge, records, tables
 from storage.lake import MAIN, Lake, Pin
 from storage.records import Record
 from storage.runs import Outcome, Provenance, Run, commit_once
 
 STAGE = "rollback"
+# What these did stays done: their rows are in no version that a rollback leads to.
+_LASTING = (STAGE, forget.STAGE, purge.STAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def runs_since(
         r
         for r in records.read(lake, head.repository, there)
         if r is not None
-        and r.stage != STAGE
+        and r.stage not in _LASTING
         and (set(r.tables) | {r.details.get("dataset")}) & set(datasets)
         and (r.superseded is None or r.superseded.may_run_again != may_run_again)
     ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 
@@ -127,7 +128,8 @@ class Search:
             data = self.lake.fs.get(self.repository, place.commit, place.path)
         except NotFound:
             return False
-        return any(name in names for name in _added(place.path, data))
+        # The log states the paths of partitions escaped.
+        return any(unquote(name) in names for name in _added(place.path, data))
 
 
 def rows_in(selection: Selection, rows: pl.LazyFrame) -> int:

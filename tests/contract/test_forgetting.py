@@ -13,7 +13,7 @@ from deltalake import write_deltalake
 from storage import records, tables
 from storage.embedded.erasure import erase
 from storage.errors import Damaged, Refused
-from storage.forget import forget, survey
+from storage.forget import forget, note, survey
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, take_stock
 from storage.purge import Purge, purge, waiting
@@ -94,6 +94,17 @@ def test_no_rollback_leads_to_before_rows_were_forgotten(lake: Lake, repo: str) 
     add(lake, repo, "visits", "a bad delivery")
     roll_back(lake, Request("r2", ("visits",), after, "why", "me"))
     assert people(lake, repo, "visits") == {"someone else"}
+
+
+def test_a_rollback_undoes_no_forgetting(lake: Lake, repo: str) -> None:
+    before = add(lake, repo, "prices", "someone").pin
+    add(lake, repo, "visits", WHO, "someone else")
+    outcome = forgotten(lake, repo)
+    roll_back(lake, Request("r1", ("visits",), before, "why", "me"))
+    assert people(lake, repo, "visits") == set()
+    run = outcome.record.run_id
+    stands = records.find(lake, repo, "main", stage="forget", run=run)
+    assert stands == outcome.record
 
 
 def test_files_that_a_rollback_left_behind_are_forgotten_too(lake: Lake, repo: str) -> None:
@@ -264,18 +275,23 @@ def test_rows_past_a_moment_go_with_those_of_their_quarantine_alone(
     assert tables.scan(lake, lake.pin(repo), "other").collect().height == 3
 
 
-def test_a_partitioned_tables_partition_is_searched_and_forgotten(lake: Lake, repo: str) -> None:
+@pytest.mark.parametrize("name", [WHO, "first: last"])
+def test_a_partitioned_tables_partition_is_searched_and_forgotten(
+    lake: Lake, repo: str, name: str
+) -> None:
     def body(run: Run) -> None:
         write_deltalake(
             f"s3://{repo}/{run.branch}/tables/visits",
-            pl.DataFrame({"person": [WHO, "someone else"], "n": [1, 2]}),
+            pl.DataFrame({"person": [name, "someone else"], "n": [1, 2]}),
             partition_by=["person"],
             storage_options=lake.storage_options,
         )
         run.tables["visits"] = 0
 
     commit_once(lake, repo, stage="ingest", run_id="b" * 64, body=body)
-    forgotten(lake, repo)
+    outcome = forgotten(lake, repo, name)
     assert people(lake, repo, "visits") == {"someone else"}
     head: Pin = lake.pin(repo)
-    assert not [e.path for e in lake.fs.objects(repo, head.commit) if WHO in e.path]
+    assert len([e for e in lake.fs.objects(repo, head.commit) if "person=" in e.path]) == 1
+    places = note(lake, head, outcome.record.run_id)
+    assert [p.path for p in places if "_delta_log" in p.path]

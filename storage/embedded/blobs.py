@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import md5, sha256
@@ -15,9 +16,13 @@ from typing import BinaryIO
 from storage.embedded.database import Health, disk_full
 from storage.embedded.erasure import is_erased
 from storage.embedded.errors import Gone
+from storage.embedded.sendfile import FilePart
 from storage.errors import Damaged
 
 CHUNK_BYTES = 1 << 20
+BESIDE_BYTES = 256 << 10
+"""From here on MD5 in a thread of its own, beside SHA-256, is worth a thread's switch."""
+_hashing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lake-md5")
 ARRIVING_S = 60
 """Between the naming of a blob and the staging of its entry lies no more than this."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -38,11 +43,17 @@ class Incoming:
     def __init__(self, path: Path, health: Health) -> None:
         self.path, self._health = path, health
         self._sha256, self._md5, self.size = sha256(), md5(usedforsecurity=False), 0
+        self._beside: Future[None] = Future()
+        self._beside.set_result(None)
         with _full_disk_named():
             self._file: BinaryIO = path.open("xb")
 
     def write(self, chunk: bytes | bytearray) -> None:
-        """Append. Raises: DiskFull, and then nothing of it stays on the full disk."""
+        """Append; the chunk may not change afterwards, for it is still being hashed.
+
+        Raises: DiskFull, and then nothing of it stays on the full disk.
+        """
+        self._hash_md5(chunk)
         try:
             with _full_disk_named():
                 self._file.write(chunk)
@@ -50,8 +61,14 @@ class Incoming:
             self.discard()
             raise
         self._sha256.update(chunk)
-        self._md5.update(chunk)
         self.size += len(chunk)
+
+    def _hash_md5(self, chunk: bytes | bytearray) -> None:
+        self._beside.result()
+        if len(chunk) >= BESIDE_BYTES:
+            self._beside = _hashing.submit(self._md5.update, chunk)
+        else:
+            self._md5.update(chunk)
 
     @property
     def digest(self) -> str:
@@ -61,6 +78,7 @@ class Incoming:
     @property
     def md5(self) -> str:
         """MD5 of what was written so far, in hex."""
+        self._beside.result()
         return self._md5.hexdigest()
 
     def sync(self) -> Written:
@@ -235,20 +253,19 @@ class Blobs:
         Raises: Damaged if the blob is missing, of another length, or of another digest; Gone if
         it was erased.
         """
-        with self._open(digest, size) as file:
-            file.seek(start)
-            checked = sha256() if (start, stop) == (0, size) else None
-            left = stop - start
-            while left > 0:
-                chunk = file.read(min(CHUNK_BYTES, left))
-                left -= len(chunk)
-                if checked is not None:
-                    checked.update(chunk)
-                if not chunk or (left == 0 and checked and checked.hexdigest() != digest):
-                    raise Damaged(f"blob {digest} is not what was written", remedy=_RESTORE)
-                yield chunk
+        with self.open(digest, size) as file:
+            for _, chunk in _checked(file, digest, size, start, stop):
+                yield bytes(chunk)
 
-    def _open(self, digest: str, size: int) -> BinaryIO:
+    def parts_of(
+        self, file: BinaryIO, digest: str, size: int, start: int, stop: int
+    ) -> Iterator[FilePart]:
+        """The same as parts of the opened file, each read before, so that sending it is quick."""
+        for at, chunk in _checked(file, digest, size, start, stop):
+            yield FilePart(file, at, at + len(chunk))
+
+    def open(self, digest: str, size: int) -> BinaryIO:
+        """A blob's file. Raises: Damaged if it is missing or of another length, Gone if erased."""
         path = self.path(digest)
         try:
             file = path.open("rb", buffering=0)
@@ -260,6 +277,23 @@ class Blobs:
             file.close()
             raise Damaged(f"blob {digest} has another length than was written", remedy=_RESTORE)
         return file
+
+
+def _checked(
+    file: BinaryIO, digest: str, size: int, start: int, stop: int
+) -> Iterator[tuple[int, memoryview]]:
+    """Where each chunk lies and its bytes, which the next one overwrites."""
+    checked = sha256() if (start, stop) == (0, size) else None
+    buffer = memoryview(bytearray(min(CHUNK_BYTES, stop - start)))
+    while start < stop:
+        found = os.preadv(file.fileno(), [buffer[: stop - start]], start)
+        if checked is not None:
+            checked.update(buffer[:found])
+        is_last = start + found == stop
+        if not found or (is_last and checked and checked.hexdigest() != digest):
+            raise Damaged(f"blob {digest} is not what was written", remedy=_RESTORE)
+        yield start, buffer[:found]
+        start += found
 
 
 _RESTORE = "Restore the lake's blobs folder from a backup."

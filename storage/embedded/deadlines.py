@@ -2,7 +2,8 @@
 
 uvicorn itself bounds only idle connections. A transfer may take as long as it needs while it
 moves; what ends it is a pause, or a rate that no network is that slow at. One sweep a second
-over all connections costs less than a timer for each.
+over all connections costs less than a timer for each. File bytes pass uvicorn by, so their clock
+is here as well.
 """
 
 import asyncio
@@ -11,7 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import h11
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from storage.embedded.sendfile import FILES, FilePart, Outlet
 
 SWEEP_S = 1.0
 HEADERS_S, PAUSE_S = 20.0, 60.0
@@ -29,12 +33,19 @@ class DeadlineProtocol(H11Protocol):
         self.headers_since: float | None = now
         self.body_since, self.heard_at, self.body_bytes = now, now, 0
         self.stalled_since: float | None = None
+        self._outlet = Outlet(self._progressed, self._is_closing)
+        self._application, self.app = self.app, self._with_files
 
     def connection_made(self, transport: Any) -> None:
         """Turn a client away at once where it would take a descriptor that others need."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of what waits for the client."""
+        super().connection_lost(exc)
+        self._outlet.wake()
 
     def data_received(self, data: bytes) -> None:
         """Note when something came; start and stop the clock on headers."""
@@ -58,6 +69,41 @@ class DeadlineProtocol(H11Protocol):
         """The client caught up."""
         self.stalled_since = None
         super().resume_writing()
+
+    async def _with_files(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            part = message.get("body")
+            await (self._send_file(part) if isinstance(part, FilePart) else send(message))
+
+        extensions = {**scope.get("extensions", {}), FILES: {}}
+        await self._application({**scope, "extensions": extensions}, receive, sending)
+
+    async def _send_file(self, part: FilePart) -> None:
+        """Raises: ConnectionError if the client goes."""
+        # What was written before leaves first: no limit is the transport's word for "wait for it".
+        self.transport.set_write_buffer_limits(high=0)
+        await self.flow.drain()
+        self.transport.set_write_buffer_limits()
+        if self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        self.conn.send_with_data_passthrough(h11.Data(data=part))  # type: ignore[arg-type]
+        connection = self.transport.get_extra_info("socket").fileno()
+        try:
+            await self._outlet.pour(connection, part)
+        except OSError:
+            self.transport.abort()
+            # The loop says it to uvicorn, which else would report an answer without an end.
+            await asyncio.sleep(0)
+            raise
+
+    def _is_closing(self) -> bool:
+        return self.transport.is_closing()
+
+    def _progressed(self, *, moved: bool) -> None:
+        if moved:
+            self.stalled_since = None
+        elif self.stalled_since is None:
+            self.stalled_since = self.loop.time()
 
     def is_overdue(self, now: float) -> bool:
         """Whether the client kept this connection waiting for too long."""

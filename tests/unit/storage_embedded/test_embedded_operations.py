@@ -421,3 +421,15 @@ def test_an_answer_that_is_not_read_is_overdue():
     assert one.is_overdue(PAUSE_S + 1)
     one.resume_writing()
     assert not one.is_overdue(PAUSE_S + 1)
+
+
+def test_a_file_that_is_not_taken_is_overdue():
+    clock = Clock()
+    one = connection(clock)
+    one.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    one._progressed(moved=False)
+    clock.now = PAUSE_S - 1
+    one._progressed(moved=False)
+    assert one.is_overdue(PAUSE_S + 1)
+    one._progressed(moved=True)
+    assert not one.is_overdue(PAUSE_S + 1)

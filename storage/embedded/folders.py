@@ -1,6 +1,8 @@
 """Locks on a lake's folder between processes: who serves it, and who needs its bytes to stay."""
 
+import errno
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,13 +53,26 @@ def bytes_go(root: Path) -> Iterator[None]:
 
 @contextmanager
 def _collection_lock(root: Path, kind: int, problem: str) -> Iterator[None]:
-    with (root / COLLECTING).open("w") as file:
-        if not _locked(file, kind):
+    handle = _lockable(root, kind)
+    try:
+        if not _locked(handle, kind):
             raise Unavailable(problem.format(root), remedy="Try again when it is done.")
         yield
+    finally:
+        os.close(handle)
 
 
-def _locked(file: TextIO, kind: int) -> bool:
+def _lockable(root: Path, kind: int) -> int:
+    """The lock's file; for who only reads what he cannot write, such as a backup, its folder."""
+    try:
+        return os.open(root / COLLECTING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if kind != fcntl.LOCK_SH or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+    return os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _locked(file: TextIO | int, kind: int) -> bool:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

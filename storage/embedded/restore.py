@@ -15,21 +15,25 @@ from storage.errors import Refused
 def restore(folder: Path, root: Path, *, tell: Tell = lambda _: None) -> Backup:
     """Fill an empty lake, which nobody serves, from a backup; every byte is read on the way.
 
-    The graph comes last, so an interrupted restore leaves an empty lake and may be repeated.
+    The graph comes into place last: after an interruption the lake is empty; restore it again.
     Raises: NotFound, Refused if the lake is not empty, Damaged naming what the backup lost.
     """
     made = read_backup(folder)
     make_durable_folder(root)
     with full_disk_named(), closing(hold(root)), bytes_stay(folder):
         _require_empty(root)
-        commits, sizes = wanted(folder / GRAPH)
+        # First, so that a backup into the same folder meanwhile does not change what is restored.
+        graph = root / f"{GRAPH}.restored"
+        copy_database(folder / GRAPH, graph)
+        commits, sizes = wanted(graph)
         tell(f"{commits} commits name {len(sizes)} objects")
         place_all(folder, root, sizes, copy=True, tell=tell)
         for name in (GRAPH, f"{GRAPH}-wal", f"{GRAPH}-shm"):
             (root / name).unlink(missing_ok=True)
         sync_folder(root)
         copy_database(folder / KEYS, root / KEYS)
-        copy_database(folder / GRAPH, root / GRAPH)
+        graph.replace(root / GRAPH)
+        sync_folder(root)
     note_backup(root, made)
     return made
 

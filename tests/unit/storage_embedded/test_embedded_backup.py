@@ -1,5 +1,7 @@
 """Backups: consistent while written to, incremental, complete or not there, and restorable."""
 
+import errno
+import os
 import threading
 
 import pytest
@@ -69,6 +71,43 @@ def test_another_lake_or_an_empty_one_does_not_replace_a_backup(kept, opened, tm
     assert read_backup(tmp_path / "saved") == made
     restore(tmp_path / "saved", tmp_path / "again")
     assert opened(tmp_path / "again").content("a") == b"one"
+
+
+def test_a_backup_that_goes_on_during_a_restore_does_not_change_what_is_restored(
+    kept, opened, tmp_path
+):
+    kept.put("a", b"one")
+    kept.commit()
+    back_up(kept.root, tmp_path / "saved")
+
+    def meanwhile(_):
+        kept.put("b", b"two")
+        kept.commit()
+        back_up(kept.root, tmp_path / "saved")
+
+    restore(tmp_path / "saved", tmp_path / "again", tell=meanwhile)
+    assert check(tmp_path / "again", deep=True).is_sound
+    assert opened(tmp_path / "again").keys() == ["a"]
+
+
+def test_a_backup_on_a_read_only_disk_is_checked_and_restored(kept, tmp_path, monkeypatch):
+    kept.put("a", b"one")
+    kept.commit()
+    back_up(kept.root, tmp_path / "saved")
+    (tmp_path / "saved" / "collection.lock").unlink(missing_ok=True)
+    real = os.open
+
+    def read_only(path, flags, *mode, **named):
+        if str(path).startswith(str(tmp_path / "saved")) and flags & (os.O_RDWR | os.O_CREAT):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(path, flags, *mode, **named)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert check(tmp_path / "saved").is_sound
+    restore(tmp_path / "saved", tmp_path / "again")
+    assert check(tmp_path / "again", deep=True).is_sound
+    with pytest.raises(OSError, match="Read-only"), bytes_go(tmp_path / "saved"):
+        pass
 
 
 def test_keys_that_were_removed_leave_the_backup_too(kept, tmp_path):

@@ -87,7 +87,7 @@ def retire(
         roles={**policy.trust.roles, role: _replaced(policy.trust.roles[role], old, new.public)},
         revoked=(*policy.trust.revoked, _revocation(old, role, retirement)),
     )
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         _place(staged / role, new, passphrase)
         write_trust(staged, trust, policy.root, root)
         if role == "policy":
@@ -103,7 +103,7 @@ def enrol(home: Path, pair: PublicPair, role: Enrolled, *, root: RoleSigner) -> 
     holders = policy.trust.roles[role]
     more = replace(holders, keys=(*holders.keys, PairRecord.of(pair)))
     trust = next_trust(policy.trust, roles={**policy.trust.roles, role: more})
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         write_trust(staged, trust, policy.root, root)
     return Ceremony(policy_in(home), False, enrolled=pair.key_id)
 
@@ -119,7 +119,7 @@ def _narrow(
         standing, reason=why.reason, cut_off=why.cut_off, kept=tuple(sorted(kept)) or None
     )
     revoked = tuple(smaller if one is standing else one for one in policy.trust.revoked)
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         write_trust(staged, next_trust(policy.trust, revoked=revoked), policy.root, root)
     return Ceremony(policy_in(home), False, retired=old.key_id)
 

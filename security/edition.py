@@ -42,7 +42,7 @@ def change_trust(home: Path, edit: Callable[[Trust], Trust], *, root: RoleSigner
     changed = edit(policy.trust)
     if changed == policy.trust:
         return Ceremony(policy, already=True)
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         write_trust(staged, next_trust(changed), policy.root, root)
     return Ceremony(policy_in(home), already=False)
 
@@ -61,19 +61,25 @@ def change_rules(home: Path, edit: Callable[[Rules], Rules], *, signer: RoleSign
             "the policy key given here is not enrolled",
             remedy="`headrace keys list` prints the one that is",
         )
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         write_rules(staged, changed, signer)
     return Ceremony(policy_in(home), already=False)
 
 
 @contextmanager
-def changed_home(home: Path) -> Iterator[Path]:
+def changed_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
     """A copy of a key home to change; it takes effect whole, once its policy has verified.
 
-    Raises: BadKey where the file system cannot exchange two folders.
+    `policy` is the one that the change was decided on, None where there was none.
+    Raises: BadKey if another ceremony changed that meanwhile, or where the file system cannot
+    exchange two folders.
     """
     try:
         with changed_folder(home) as staged:
+            if policy is not None and policy_in(staged).digests != policy.digests:
+                raise BadKey(
+                    f"another ceremony changed {home} meanwhile", remedy="repeat the command"
+                )
             yield staged
             policy_in(staged)
     except OSError as error:

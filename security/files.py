@@ -4,6 +4,7 @@ A name is judged before anything is opened; what is opened must be a regular fil
 """
 
 import ctypes
+import fcntl
 import io
 import os
 import re
@@ -19,6 +20,7 @@ from security.errors import Untrusted
 from security.record import Text
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NEXT = ".next"
 _DEVICES = r"(?!(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$))"
 _PATTERN = _DEVICES + r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?"
 # Lower case ASCII without separators: no twins by case, Unicode form or bidi mark, no traversal.
@@ -95,18 +97,35 @@ def published_folder(out: Path) -> Iterator[Path]:
 def changed_folder(folder: Path) -> Iterator[Path]:
     """A private copy of `folder` to change; it takes the folder's place when the block ends well.
 
-    Whoever looks sees all of the old folder or all of the new one, also after a power cut.
+    Whoever looks sees all of the old folder or all of the new one, also after a power cut. One
+    change at a time: who comes second waits, and then copies what the first one left. What a
+    killed change left behind, private keys among it, is removed by the next one.
     Raises: OSError where the file system cannot exchange two folders.
     """
-    changed = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".next", dir=folder.parent))
+    with _alone_in(folder.parent):
+        for left in folder.parent.glob(f".{folder.name}.*{_NEXT}"):
+            shutil.rmtree(left)
+        prefix = f".{folder.name}."
+        changed = Path(tempfile.mkdtemp(prefix=prefix, suffix=_NEXT, dir=folder.parent))
+        try:
+            _copy_private(folder, changed)
+            yield changed
+            _sync_tree(changed)
+            _exchange(changed, folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(changed, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system takes back from a process that dies."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _copy_private(folder, changed)
-        yield changed
-        _sync_tree(changed)
-        _exchange(changed, folder)
-        sync_folder(folder.parent)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
-        shutil.rmtree(changed, ignore_errors=True)
+        os.close(handle)
 
 
 def create_private(path: Path) -> io.BufferedWriter:

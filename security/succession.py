@@ -35,7 +35,7 @@ def rotate_root(
         epoch=policy.trust.epoch + bool(minimum_index),
         minimum_index=minimum_index or policy.trust.minimum_index,
     )
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         replace_private(staged / "root", new.private_halves(), passphrase)
         replace_file(staged / PREVIOUS_ROOT, to_bytes(PairRecord.of(policy.root)))
         replace_file(staged / ROOT, to_bytes(PairRecord.of(new.public)))
@@ -57,7 +57,7 @@ def pin_successor(home: Path, signed_trust: bytes, signed_rules: bytes) -> Cerem
     following = policy.trust.root.pair if policy.trust.root else pinned
     if following == pinned and policy is here:
         return Ceremony(policy, already=True, enrolled=pinned.key_id)
-    with changed_home(home) as staged:
+    with changed_home(home, here) as staged:
         if following != pinned:
             replace_file(staged / PREVIOUS_ROOT, to_bytes(PairRecord.of(pinned)))
             replace_file(staged / ROOT, to_bytes(PairRecord.of(following)))
@@ -88,7 +88,7 @@ def rotate_recipient(
             f"the {name} key is not in {home}, so it would stay behind, and be lost",
             remedy="run this where the key is",
         )
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         if retired:
             set_aside(staged / name, staged / "retired" / retired[:12] / name)
         replace_private(staged / name, new.private_halves(), passphrase)
@@ -109,7 +109,7 @@ def enrol_recipient(home: Path, record: RecipientRecord, *, root: RoleSigner) ->
             f"there is a recipient {record.name} already", remedy="revoke it, or take another name"
         )
     trust = next_trust(policy.trust, recipients=(*policy.trust.recipients, record))
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         write_trust(staged, trust, policy.root, root)
     return Ceremony(policy_in(home), False, enrolled=key)
 
@@ -123,6 +123,6 @@ def drop_recipient(home: Path, name: str, *, root: RoleSigner) -> Ceremony:
     others = tuple(one for one in policy.trust.recipients if one != gone)
     if not others:
         raise BadKey("nobody would be left to seal bundles for", remedy="enrol another key first")
-    with changed_home(home) as staged:
+    with changed_home(home, policy) as staged:
         write_trust(staged, next_trust(policy.trust, recipients=others), policy.root, root)
     return Ceremony(policy_in(home), False, retired=gone.recipient.recipient_id)

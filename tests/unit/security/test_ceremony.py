@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,12 @@ import pytest
 from security import envelope
 from security.bundle import open_bundle
 from security.ceremony import Retirement, enrol, retire
-from security.edition import change_rules, change_trust, policy_in
+from security.edition import change_rules, change_trust, changed_home, policy_in
 from security.envelope import INTOTO
 from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.gates import GateRule
 from security.keys import init_keys, load_recipient, load_signer
-from security.pairs import Signer
+from security.pairs import PublicPair, Signer
 from security.policy import RULES, TRUST, TrustPolicy, load_root
 from security.release import verify_release
 from security.succession import pin_successor, rotate_recipient, rotate_root
@@ -353,3 +354,48 @@ def test_a_recipient_that_an_older_home_lacks_is_enrolled(keys: Path) -> None:
     public = load_recipient(keys, "gatekeeper").public
     assert policy_in(keys).recipient("gatekeeper") == public
     assert load_signer(keys, "gatekeeper").public in policy_in(keys).pairs("gatekeeper")
+
+
+def test_ceremonies_at_once_lose_neither_a_revocation_nor_a_key(keys: Path) -> None:
+    """Each copies what the other left, or is told that it must look again."""
+    strangers = [Signer.generate("releaser").public for _ in range(4)]
+    told: list[str] = []
+
+    def enrolling(pair: PublicPair) -> None:
+        while True:
+            try:
+                enrol(keys, pair, "releaser", root=root_of(keys))
+            except BadKey as error:
+                told.append(str(error))
+            else:
+                return
+
+    threads = [threading.Thread(target=enrolling, args=(pair,)) for pair in strangers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    policy = policy_in(keys)
+    assert set(strangers) < set(policy.pairs("releaser"))
+    assert policy.trust.version == 1 + len(strangers)
+    assert all("changed" in problem and "meanwhile" in problem for problem in told)
+
+
+def test_a_change_that_was_decided_on_an_older_policy_is_refused(keys: Path) -> None:
+    known = policy_in(keys)
+    retire(keys, "trainer", root=root_of(keys), retirement=WHY)
+    after = {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
+    with (
+        pytest.raises(BadKey, match="another ceremony changed"),
+        changed_home(keys, known) as staged,
+    ):
+        (staged / "trust.dsse.json").unlink()
+    assert {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()} == after
+
+
+def test_the_next_ceremony_removes_the_private_keys_that_a_killed_one_left(keys: Path) -> None:
+    left = keys.parent / f".{keys.name}.killed.next"
+    shutil.copytree(keys, left)
+    retire(keys, "trainer", root=root_of(keys), retirement=WHY)
+    assert not left.exists()
+    assert not list(keys.parent.glob("*.next"))

@@ -22,7 +22,7 @@ from examples.flights.feed import MONTHS, Feeds, delivery, month_bounds
 from examples.flights.service import Service
 from examples.flights.traffic import replay, requests
 from examples.flights.year import request, rows_of
-from flows.errors import Misconfigured
+from flows.errors import EmptyWindow, Misconfigured
 from flows.ingest.land import waiting
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
@@ -149,7 +149,14 @@ class Demo:
             return
         frames = self.stage.frames(data)
         batches = requests(self.stage.pipeline, frames, start=start, end=end)
-        answered = replay(self.stage.settings.service_url, batches, name=request(month))
+        try:
+            answered = replay(self.stage.settings.service_url, batches, name=request(month))
+        except EmptyWindow as error:
+            raise Misconfigured(
+                f"The flights of {_name(month)} are not in the lake: a rollback took them back.",
+                remedy="`headrace data log flights` names it; `headrace data rollback --all --to` "
+                "the commit before it brings them back, and the demo goes on.",
+            ) from error
         told = ", ".join(f"{rows:,} flights by {release}" for release, rows in answered.items())
         self.tell("serve", f"{_name(month)}: {told}")
 
@@ -208,10 +215,15 @@ class Demo:
         _, release = self._await_verdict("decision", decision.id)
         if release:
             self._await_serving(release)
-            self._back_and_forward_once()
+            self._back_and_forward_once(release)
 
-    def _back_and_forward_once(self) -> None:
-        if not self._shown_rollback:
+    def _back_and_forward_once(self, release: str) -> None:
+        """Where somebody took another release since, theirs stays."""
+        running = self.newest_release()
+        if running != release:
+            remedy = f"headrace model promote {release} --reason 'drill over'"
+            self.tell("rollback", f"not shown: {running} was chosen meanwhile; `{remedy}`")
+        elif not self._shown_rollback:
             self._shown_rollback = True
             self.back_and_forward()
 

@@ -113,7 +113,7 @@ def _farewell(console: Console, settings: Settings, release: str, seconds: float
         f"  . .venv/bin/activate\n"
         f"  headrace verify {release}          who built it, from what, through which gates\n"
         f"  headrace data log arrivals      who wrote what, commit by commit\n"
-        f"  headrace rollback --environment production --reason 'a drill'\n"
+        f"  headrace rollback --environment production --reason 'a drill' --may-run-again\n"
         f"`make down` stops everything; `make demo` again shows that nothing happens twice.",
         highlight=False,
         markup=False,

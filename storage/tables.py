@@ -14,6 +14,8 @@ from storage.lake import Lake, Pin, url
 
 ROOT = "tables"
 _LOG = "_delta_log"
+# How delta-rs says that an entry of the log, or a checkpoint, is not there.
+_LOST = re.compile(r"File not found|Object at location \S+ not found")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
@@ -83,7 +85,7 @@ def delta_errors(what: str) -> Iterator[None]:
     except CommitFailedError as error:
         raise Conflict(f"Another writer took the next version of {what}.") from error
     except DeltaError as error:
-        if "File not found" in str(error):
+        if _LOST.search(str(error)):
             # Not NotFound: a table that was there must never be taken for one that was not yet.
             raise Damaged(
                 f"{what} cannot be read any more: part of its log is gone.",

@@ -181,6 +181,17 @@ def test_a_purge_erases_old_versions_and_says_so_only_when_the_lake_cannot_read_
     assert waiting(lake, repo) == []
 
 
+def test_a_version_whose_checkpoint_was_purged_is_damaged_too(lake: Lake, repo: str) -> None:
+    add(lake, repo, "visits", WHO, "someone", repo)
+    between = forgotten(lake, repo).pin
+    forgotten(lake, repo, "someone")
+    if any(one.left for one in purged(lake, repo)):
+        return
+    with pytest.raises(Damaged, match="cannot be read any more"):
+        people(lake, repo, "visits", between.commit)
+    assert people(lake, repo, "visits") == {repo}
+
+
 def test_a_purge_waits_for_its_time(lake: Lake, repo: str) -> None:
     before = add(lake, repo, "visits", WHO).pin
     forgotten(lake, repo, due=NOW + timedelta(days=30))

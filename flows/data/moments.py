@@ -38,14 +38,14 @@ def meant(lake: Lake, repository: str, text: str) -> Pin | None:
 
 
 def moment_of(text: str) -> datetime | None:
-    """The time that a text states, with UTC for none; None if it states none."""
+    """The time that a text states, in UTC and as UTC if it has no zone; None if it states none."""
     if not _DATE.match(text):
         return None
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _with_version(lake: Lake, repository: str, table: str, number: int) -> Pin:

@@ -476,6 +476,28 @@ def test_forget_then_purge_leaves_a_record_without_the_value(project: Project) -
     assert newest["note"].startswith("request 17; purge after ")
 
 
+def test_what_is_no_key_is_never_used_as_one(project: Project) -> None:
+    project.land("a", planes("NOBODYS", "N2"))
+    path = project.folder / ".headrace" / "forget.key"
+    path.parent.mkdir()
+    for text in ("", "abcd", "no hex digits at all"):
+        path.write_text(text)
+        refused = project.run(*FORGET, "--key", "tailnum=NOBODYS", "--yes").exception
+        assert isinstance(refused, Misconfigured)
+    path.unlink()
+    assert "forget.key is new" in project.run(*FORGET, "--key", "tailnum=N2", "--yes").stderr
+    assert project.rows() == {"NOBODYS"}
+
+
+def test_a_time_before_the_first_commit_is_named_in_utc(project: Project) -> None:
+    project.land("a", planes("N1"))
+    command = ["data", "rollback", "planes", "--reason", "why", "--at"]
+    early = project.run(*command, "2001-02-03T04:05:06+02:00").exception
+    assert isinstance(early, NotFound)
+    assert "2001-02-03 02:05:06 UTC" in str(early)
+    assert project.run(*command, "0001-01-01T00:00+14:00").exit_code == 2
+
+
 def test_a_reason_that_names_the_value_is_refused(project: Project) -> None:
     head = project.land("a", planes("NOBODYS", "N2")).commit
     command = ["data", "forget", "--dataset", "planes", "--key", "tailnum=NOBODYS", "--yes"]

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_SECRET_BYTES = 32
+
 PurgeAfter = Annotated[
     str,
     typer.Option("--purge-after", metavar="PERIOD", help="When old versions lose them: 30d, 12h."),
@@ -260,7 +262,22 @@ def _listed(path: "Path") -> tuple[list[str], list[list[str]]]:
 def _secret(opened: "Opened") -> bytes:
     import secrets
 
+    from flows.errors import Misconfigured
+    from flows.terminal import tell
     from flows.up.private_files import read_or_create
 
     path = opened.settings.home / "forget.key"
-    return bytes.fromhex(read_or_create(path, secrets.token_hex(32)))
+    if not path.exists():
+        tell(f"{path} is new: keep it, it alone can show later whom a record means.")
+    text = read_or_create(path, secrets.token_hex(_SECRET_BYTES)).strip()
+    try:
+        secret = bytes.fromhex(text)
+    except ValueError:
+        secret = b""
+    if len(secret) < _SECRET_BYTES:
+        raise Misconfigured(
+            f"{path} is no key: it must hold {2 * _SECRET_BYTES} hex digits",
+            remedy="Bring it back from where you keep keys; without it, move it away, and what "
+            "was forgotten before cannot be shown any more.",
+        )
+    return secret

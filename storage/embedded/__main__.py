@@ -16,7 +16,9 @@ import sys
 from ipaddress import ip_address
 from pathlib import Path
 
+import apsw
 import uvicorn
+from starlette.applications import Starlette
 
 from storage.embedded import first_key
 from storage.embedded.access_log import AccessLog
@@ -45,7 +47,7 @@ def main() -> int:
         listening = _listen(arguments.host, arguments.port)
         root = _writable(arguments.root)
         _check_keys(root, credentials)
-        app = create_app(root, credentials, _access_log(arguments.access_log))
+        app = _opened(root, credentials, _access_log(arguments.access_log))
     except StorageError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
         return 1
@@ -60,6 +62,17 @@ def main() -> int:
     )
     _serve(uvicorn.Server(config), listening)
     return 0
+
+
+def _opened(root: Path, credentials: Credentials | None, log: AccessLog | None) -> Starlette:
+    """The application over its lake. Raises: StorageError, whatever is in the way."""
+    try:
+        return create_app(root, credentials, log)
+    except (OSError, apsw.Error) as error:
+        raise Unavailable(
+            f"cannot open the lake in {root}: {error}",
+            remedy="Check that its disk has space and that all in it is this account's to write.",
+        ) from error
 
 
 def _serve(server: uvicorn.Server, listening: socket.socket) -> None:
@@ -124,6 +137,12 @@ def _make_first(ring: Keyring, root: Path) -> None:
     key = ring.create(ADMIN, EVERYTHING)
     try:
         first_key.show(key, root)
+    except FileExistsError as error:
+        ring.revoke(ADMIN)
+        raise Unavailable(
+            f"the lake's first key cannot be left in {error.filename}: there is one already",
+            remedy="That one opens nothing any more: remove it.",
+        ) from error
     except OSError as error:
         ring.revoke(ADMIN)
         raise Unavailable(

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import apsw
 
 from storage.embedded.errors import DiskFull, WritesStopped
+from storage.embedded.schema import SCHEMA, SCHEMA_VERSION, is_current
 from storage.errors import Damaged, StorageError, Unavailable
 
 GROUP_SIZE = 64
@@ -28,43 +29,6 @@ LOG_PAGES = 1000
 SOUND_SQLITE = (3, 51, 3)
 """Earlier versions can corrupt the file when the write-ahead log is reset."""
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS repository(
-  id TEXT PRIMARY KEY, namespace TEXT NOT NULL, default_branch TEXT NOT NULL,
-  created_s INTEGER NOT NULL, read_only INTEGER NOT NULL, protection TEXT
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS repository_metadata(
-  repository TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(repository, key)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS branch(
-  repository TEXT NOT NULL, name TEXT NOT NULL, head TEXT NOT NULL, hidden INTEGER NOT NULL,
-  staging INTEGER NOT NULL, PRIMARY KEY(repository, name)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS staging_area(id INTEGER PRIMARY KEY AUTOINCREMENT);
-CREATE TABLE IF NOT EXISTS staged(
-  version INTEGER PRIMARY KEY AUTOINCREMENT, area INTEGER NOT NULL, key TEXT NOT NULL,
-  entry TEXT, UNIQUE(area, key)
-);
-CREATE TABLE IF NOT EXISTS tag(
-  repository TEXT NOT NULL, name TEXT NOT NULL, target TEXT NOT NULL,
-  PRIMARY KEY(repository, name)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS commits(
-  repository TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY(repository, id)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS node(id TEXT PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS upload(
-  id TEXT PRIMARY KEY, repository TEXT NOT NULL, branch TEXT NOT NULL, key TEXT NOT NULL,
-  content_type TEXT NOT NULL, metadata TEXT NOT NULL, created_s INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS part(
-  upload TEXT NOT NULL, number INTEGER NOT NULL, file TEXT NOT NULL, etag TEXT NOT NULL,
-  size INTEGER NOT NULL, modified_s INTEGER NOT NULL, PRIMARY KEY(upload, number)
-) WITHOUT ROWID;
-PRAGMA user_version = 2;
-"""
-SCHEMA_VERSION = 2
-"""In version 1 each tree was one index; both kinds are read, only the second is written."""
 
 logger = logging.getLogger("storage.embedded")
 T = TypeVar("T")
@@ -290,6 +254,7 @@ def _open(path: Path) -> apsw.Connection:
         raise damaged_graph(path, str(error)) from error
     if verdict != "ok":
         raise damaged_graph(path, str(verdict))
-    # Always: a table that came later is added to a graph that was made before it.
-    connection.execute(f"BEGIN; {SCHEMA} COMMIT;")
+    # Not at every start: a full disk must not keep a lake from being read.
+    if not is_current(connection):
+        connection.execute(f"BEGIN; {SCHEMA} COMMIT;")
     return connection

@@ -3,9 +3,10 @@
 import errno
 import os
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
+import apsw
 import pytest
 
 from storage.embedded import branches, history, objects, repositories
@@ -258,6 +259,27 @@ def test_a_lake_opens_again_as_it_was_left(tmp_path):
     assert shown(second) == ["key"]
     assert list((root / "incoming").iterdir()) == []
     second.close()
+
+
+def test_a_lake_that_is_up_to_date_opens_without_a_write_so_also_on_a_full_disk(tmp_path):
+    Lake(tmp_path / "lake").close()
+    opened = Lake(tmp_path / "lake")
+    log = tmp_path / "lake" / "graph.sqlite-wal"
+    written = log.stat().st_size if log.exists() else 0
+    opened.close()
+    assert written == 0
+
+
+def test_a_table_that_came_later_is_added_to_an_earlier_graph(tmp_path):
+    Lake(tmp_path / "lake").close()
+    with closing(apsw.Connection(str(tmp_path / "lake" / "graph.sqlite"))) as rows:
+        rows.execute("DROP TABLE repository_metadata")
+    lake = Lake(tmp_path / "lake")
+    found = lake.read(
+        lambda view: view.rows.execute("SELECT * FROM repository_metadata").fetchall()
+    )
+    lake.close()
+    assert found == []
 
 
 def test_a_graph_that_is_no_database_is_refused_by_name(tmp_path: Path):

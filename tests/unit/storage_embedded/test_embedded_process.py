@@ -57,6 +57,29 @@ def test_a_folder_that_cannot_be_written_is_said_in_two_lines(tmp_path):
     assert "--root" in remedy
 
 
+@pytest.mark.parametrize("name", ["blobs", "graph.sqlite"])
+def test_a_lake_that_cannot_be_opened_is_said_in_two_lines(tmp_path, name):
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    if name == "blobs":
+        (lake / name).write_text("in the way")
+    else:
+        (lake / name).mkdir()
+    problem, remedy = refusal(start(lake))
+    assert f"cannot open the lake in {lake}" in problem
+    assert remedy
+
+
+def test_a_first_key_that_still_lies_there_is_not_overwritten(tmp_path):
+    told = tmp_path / "lake.first-key.json"
+    told.write_text("an earlier key")
+    env = {name: value for name, value in ENV.items() if not name.startswith("LAKEFS_")}
+    problem, remedy = refusal(start(tmp_path / "lake", env=env))
+    assert str(told) in problem
+    assert "remove it" in remedy
+    assert told.read_text() == "an earlier key"
+
+
 def test_a_damaged_graph_is_refused_at_boot(tmp_path):
     with sqlite3.connect(tmp_path / "graph.sqlite") as other:
         other.execute("PRAGMA user_version = 99")

@@ -199,7 +199,7 @@ def bindings(
     failures = shortfalls(policy.gates(release.model), release.gates)
     if failures:
         raise Untrusted(f"a gate did not pass: {failures[0]}")
-    yield "thresholds", "; ".join(str(result) for result in release.gates)
+    yield "thresholds", f"{len(release.gates)} of {len(release.gates)} hold under this policy"
 
     # 8. Card.
     if hashlib.sha256(card).hexdigest() != release.card_sha256:

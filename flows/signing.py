@@ -56,10 +56,10 @@ def _require(role: str) -> None:
 
 
 def _allowed(environment: Mapping[str, str]) -> frozenset[str]:
-    text = environment.get(ALLOWED, "").strip()
-    if not text:
+    if ALLOWED not in environment:
         return KNOWN
-    named = frozenset(part.strip() for part in text.split(",")) - {NONE}
+    # Set but empty is a template that was not filled in: no reason to allow everything.
+    named = frozenset(part.strip() for part in environment[ALLOWED].split(",")) - {NONE}
     if unknown := sorted(named - KNOWN):
         raise Misconfigured(
             f"{ALLOWED} names {unknown[0]!r}, which is no role",

@@ -7,11 +7,11 @@ from pathlib import Path
 from flows.errors import Misconfigured
 from security.errors import Untrusted
 from security.floor import Floor
-from security.index import VerifiedIndex, verify_index
+from security.index import Index, VerifiedIndex, verify_index
 from security.policy import RULES, TRUST, TrustPolicy, load_root
 from storage import registry
 from storage.errors import NotFound
-from storage.lake import Lake, Pin
+from storage.lake import Lake, Pin, releases
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,29 +32,40 @@ class Trusted:
             )
         return cls(TrustPolicy.load(keys, root=load_root(root)), keys, keys.parent / "floors")
 
-    def newest_index(self, lake: Lake, pin: Pin, environment: str) -> VerifiedIndex | None:
+    def newest_index(
+        self, lake: Lake, pin: Pin, environment: str, *, remember: bool = True
+    ) -> VerifiedIndex | None:
         """What the environment should run, verified and never older than seen before.
 
-        None before the first release. Raises: Untrusted.
+        None before the first. Without `remember` the floor is judged, and stays where it is.
+        Raises: Untrusted.
         """
         numbers = registry.index_numbers(lake, pin, environment)
         if not numbers:
             return None
-        found = self.verified(registry.index(lake, pin, environment, numbers[-1]), environment)
+        envelope = registry.index(lake, pin, environment, numbers[-1])
+        found = self.verified(envelope, environment, pin.repository, remember=remember)
         if found.index.number != numbers[-1]:
             raise Untrusted(f"index file {numbers[-1]} holds index {found.index.number}")
         return found
 
-    def verified(self, envelope: bytes, environment: str) -> VerifiedIndex:
-        """The index in the envelope; raises the floor. Raises: Untrusted."""
-        path = self.floors / f"{environment}.json"
+    def verified(
+        self, envelope: bytes, environment: str, repository: str, *, remember: bool = True
+    ) -> VerifiedIndex:
+        """The index of a releases repository in the envelope; raises the floor. Raises: Untrusted.
+
+        Pipelines that share a policy have environments of the same name, and a floor each.
+        """
+        path = self.floors / repository / f"{environment}.json"
         floor, now = Floor.load(path, environment=environment), datetime.now(UTC)
         found = verify_index(
             envelope, environment=environment, policy=self.policy, floor=floor, now=now
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        raised = floor.raised(self.policy, number=found.index.number, digest=found.digest, now=now)
-        raised.save(path)
+        require_own_releases(found.index, repository)
+        if remember:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            number, digest = found.index.number, found.digest
+            floor.raised(self.policy, number=number, digest=digest, now=now).save(path)
         return found
 
     def timestamp(self, lake: Lake, pin: Pin, environment: str, number: int) -> bytes | None:
@@ -64,6 +75,14 @@ class Trusted:
             return lake.fs.get(pin.repository, pin.commit, path)
         except NotFound:
             return None
+
+
+def require_own_releases(index: Index, repository: str) -> None:
+    """Refuse an index of another pipeline under the same policy. Raises: Untrusted."""
+    canary = index.canary.release if index.canary else None
+    for reference in filter(None, (index.release, canary, index.shadow)):
+        if releases(reference.model) != repository:
+            raise Untrusted(f"the index names a release of {reference.model}, in {repository}")
 
 
 def local_policy(keys_folder: Path) -> TrustPolicy | None:

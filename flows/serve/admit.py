@@ -29,7 +29,7 @@ from flows.serve.offer import Offer, Source
 from flows.serve.requests import take_rows
 from flows.serve.standing import GRACE
 from flows.signing import recipient
-from flows.trust import local_policy
+from flows.trust import local_policy, require_own_releases
 from security.bundle import open_bundle
 from security.errors import Untrusted
 from security.files import read_regular
@@ -141,6 +141,7 @@ class Admission:
         verified = verify(None)
         if verified.index.number != offer.number:
             raise Untrusted(f"index file {offer.number} holds index {verified.index.number}")
+        require_own_releases(verified.index, offer.pin.repository)
         until, stale = _freshness(verified, offer.timestamp, verify, now)
         if stale and floor.digest != verified.digest:
             raise Untrusted(stale, remedy="see that the timestamp deployment runs")

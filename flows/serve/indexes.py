@@ -152,7 +152,7 @@ def write(
     if not outcome.already:
         # Whoever wrote an index knows of it; another process here may know of a newer one by now.
         with suppress(Untrusted):
-            trusted.verified(envelope, environment)
+            trusted.verified(envelope, environment, outcome.pin.repository)
             audit.check_grown(lake, outcome.pin, trusted.floors)
     return number, outcome
 

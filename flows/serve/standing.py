@@ -21,13 +21,15 @@ GRACE = timedelta(days=1)
 def standing(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex | None:
     """The newest index, to be followed: signed once, though perhaps by a key revoked since.
 
-    Floor and clock are judged as always. None before the first. Raises: Untrusted.
+    Floor and clock are judged as always; only an index that holds today raises the floor, or a
+    revoked key could still sign a number that nobody can follow. None before the first.
+    Raises: Untrusted.
     """
     try:
         return trusted.newest_index(lake, pin, environment)
     except Untrusted:
         lenient = replace(trusted, policy=trusted.policy.for_predecessor())
-        return lenient.newest_index(lake, pin, environment)
+        return lenient.newest_index(lake, pin, environment, remember=False)
 
 
 def holds(index: VerifiedIndex, lake: Lake, pin: Pin, trusted: Trusted) -> bool:

@@ -41,7 +41,7 @@ def file(site: Any, name: str) -> bytes:
 
 
 def floor_path(site: Any) -> Any:
-    return Trusted.load(site.keys).floors / "production.json"
+    return Trusted.load(site.keys).floors / site.pipeline.releases / "production.json"
 
 
 def amend(site: Any, **changes: Any) -> None:
@@ -64,6 +64,55 @@ def both_refuse(served: Any, reason: str) -> None:
 def test_a_lake_taken_back_to_an_older_index_is_refused(served: Any) -> None:
     served.site.overwrite({f"{INDEX}/2.json": None})
     both_refuse(served, r"index 1 is below the floor, 2")
+
+
+def test_an_index_of_another_pipeline_under_the_same_policy_is_refused(served: Any) -> None:
+    """Attack 26: the same releaser signed it for the same environment, of another model."""
+    site = served.site
+    index = standing_index(site).index
+    model = "another"
+    other = replace(
+        index,
+        release=Named(model, 1, index.release.digest, f"models/{model}/1"),
+        number=3,
+        previous=standing_index(site).digest,
+    )
+    signed = sign_index(other, load_signer(site.keys, "releaser"))
+    site.overwrite({f"{INDEX}/3.json": signed})
+    both_refuse(served, "the index names a release of another")
+    known = Floor.load(floor_path(site), environment="production")
+    assert known.number == 2
+
+
+def test_pipelines_that_share_keys_have_a_floor_each(served: Any) -> None:
+    site = served.site
+    trusted = Trusted.load(site.keys)
+    first = replace(standing_index(site).index, number=1, previous=None)
+    model = "another"
+    first = replace(first, release=Named(model, 1, first.release.digest, f"models/{model}/1"))
+    envelope = sign_index(first, load_signer(site.keys, "releaser"))
+    assert trusted.verified(envelope, "production", f"{model}-releases").index.number == 1
+    assert site.served() == "2: 2"
+
+
+def test_a_revoked_releaser_cannot_raise_anybodys_floor(served: Any) -> None:
+    """What it signs now can be followed, where it stands, but is forgotten with the file."""
+    site = served.site
+    thief, last = load_signer(site.keys, "releaser"), standing_index(site)
+    done = site.run("keys", "revoke", "releaser", "--reason", "stolen", "--yes")
+    assert done.exit_code == 0, (done.output, done.exception)
+    high = replace(last.index, number=2**53 - 2, previous=last.digest)
+    path = f"{INDEX}/{high.number}.json"
+    site.overwrite({path: sign_index(high, thief)})
+    with pytest.raises(Untrusted, match="was revoked"):
+        standing_index(site)
+    seen = standing.standing(site.lake, head(site), Trusted.load(site.keys), "production")
+    assert seen is not None
+    assert seen.index.number == high.number
+    site.overwrite({path: None})
+    seen = standing.standing(site.lake, head(site), Trusted.load(site.keys), "production")
+    assert seen is not None
+    assert seen.index.number == 2
 
 
 def test_an_old_index_under_a_new_number_is_refused(served: Any) -> None:

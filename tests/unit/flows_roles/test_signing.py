@@ -57,6 +57,15 @@ def test_a_misspelt_role_is_named_and_opens_nothing(
         signer(keys, "trainer")
 
 
+@pytest.mark.parametrize("text", ["", "  ", ","])
+def test_a_variable_that_was_left_empty_opens_nothing(
+    keys: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("HEADRACE_ROLES", text)
+    with pytest.raises(Misconfigured, match="which is no role"):
+        signer(keys, "releaser")
+
+
 def test_a_role_comes_from_its_own_source_and_from_nowhere_else(
     keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

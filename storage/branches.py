@@ -165,6 +165,9 @@ def _apply_table(run: Run, side: _Side, base: Pin, head: Pin, check: Check | Non
         if check:
             rows = pl.concat([changes.added, changes.changed])
             check(Applied(run, side.table, rows), is_last)
+    if side.table not in run.tables:
+        # A rollback may be taking back the very rows that the target has already.
+        run.touch(side.table)
 
 
 def _mine(run: Run, side: _Side, base: Pin, head: Pin) -> Iterator[tuple[Changes, bool]]:

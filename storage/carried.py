@@ -3,6 +3,7 @@
 from storage.errors import Refused
 from storage.lake import Pin
 from storage.lakefs import Change
+from storage.records import Record
 from storage.runs import Run
 
 RECORDS, NOTES = "metadata/", "forgotten/"
@@ -24,24 +25,28 @@ def _copy_below(prefix: str, run: Run, base: Pin, head: Pin) -> int:
     theirs = {change.path for change in _written(run, base, run.base, prefix)}
     copied = 0
     for change in _written(run, base, head, prefix):
-        if change.path not in theirs:
-            run.lake.fs.copy(run.repository, change.path, source_ref=head.commit, branch=run.branch)
-            copied += 1
-        elif not _is_same(run, change.path, head):
-            raise Refused(
-                f"{change.path} stands on both sides, and not alike: the run happened, or was "
-                "undone, on each by itself.",
-                remedy="Roll it back on one side first.",
-            )
+        if change.path in theirs and not _may_come(run, change.path, head):
+            continue
+        run.lake.fs.copy(run.repository, change.path, source_ref=head.commit, branch=run.branch)
+        copied += 1
     return copied
+
+
+def _may_come(run: Run, path: str, head: Pin) -> bool:
+    """Over what the target has: where a rollback let the run happen again. Raises Refused."""
+    here = run.lake.fs.get(run.repository, run.base.commit, path)
+    there = run.lake.fs.get(run.repository, head.commit, path)
+    if here == there:
+        return False
+    if path.startswith(RECORDS) and not Record.from_json(here).stands:
+        return True
+    raise Refused(
+        f"{path} stands on both sides, and not alike: the run happened, or was undone, on each "
+        "by itself.",
+        remedy="Roll it back on one side first, with --may-run-again.",
+    )
 
 
 def _written(run: Run, left: Pin, right: Pin, prefix: str) -> list[Change]:
     found = run.lake.fs.diff(run.repository, left.commit, right.commit, prefix=prefix)
     return [c for c in found if c.kind != "removed" and not c.path.startswith(_STAYS)]
-
-
-def _is_same(run: Run, path: str, head: Pin) -> bool:
-    fs, repository = run.lake.fs, run.repository
-    here = fs.get(repository, run.base.commit, path)
-    return here == fs.get(repository, head.commit, path)

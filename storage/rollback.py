@@ -87,6 +87,12 @@ def runs_since(
         for r in records.read(lake, head.repository, there)
         if r is not None
         and r.stage not in _LASTING
-        and (set(r.tables) | {r.details.get("dataset")}) & set(datasets)
+        and _concerns(r) & set(datasets)
         and (r.superseded is None or r.superseded.may_run_again != may_run_again)
     ]
+
+
+def _concerns(record: Record) -> set[str]:
+    """Datasets that the run wrote, or looked at and found as they should be."""
+    counted = {name.rpartition(":")[0] for name in record.counts}
+    return {*record.tables, *counted, str(record.details.get("dataset", ""))}

@@ -90,6 +90,40 @@ def test_a_run_that_was_merged_and_then_undone_on_its_branch_is_merged_again(
     assert record(lake, repo, undone).superseded is not None
 
 
+def test_runs_that_may_run_again_come_again_with_the_next_merge(lake: Lake, repo: str) -> None:
+    before = add(lake, repo, "someone").pin
+    lake.fs.create_branch(repo, "mine", source="main")
+    undone = add(lake, repo, "a trial", on="mine")
+    merge_branch(lake, repo, "mine", keys=KEYS)
+    roll_back(lake, Request("r", (TABLE,), before, "why", "me", may_run_again=True))
+    assert people(lake, repo) == {"someone"}
+    merge_branch(lake, repo, "mine", keys=KEYS)
+    assert people(lake, repo) == {"someone", "a trial"}
+    assert record(lake, repo, undone).superseded is None
+
+
+def test_a_merge_that_found_its_rows_there_is_undone_with_them(lake: Lake, repo: str) -> None:
+    before = add(lake, repo, "someone").pin
+    lake.fs.create_branch(repo, "mine", source="main")
+    frame = pl.DataFrame({"person": ["the same"], "note": ["the same"]})
+    for branch in ("mine", "main"):
+        commit_once(
+            lake,
+            repo,
+            stage="ingest",
+            run_id=secrets.token_hex(32),
+            body=lambda run: run.append(TABLE, frame),
+            on=branch,
+        )
+    merged = merge_branch(lake, repo, "mine", keys=KEYS)
+    assert merged.record.tables == {}
+    roll_back(lake, Request("r", (TABLE,), before, "why", "me", may_run_again=True))
+    assert record(lake, repo, merged).superseded is not None
+    add(lake, repo, "another", on="mine")
+    merge_branch(lake, repo, "mine", keys=KEYS)
+    assert people(lake, repo) == {"someone", "the same", "another"}
+
+
 def test_a_run_that_happened_on_each_side_by_itself_is_refused(lake: Lake, repo: str) -> None:
     add(lake, repo, "someone")
     lake.fs.create_branch(repo, "mine", source="main")

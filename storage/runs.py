@@ -163,7 +163,7 @@ class _Job:
         run = Run(self.lake, base, self.branch_prefix + nonce, nonce, self.run_id)
         self.lake.fs.create_branch(self.repository, run.branch, source=base.commit, hidden=True)
         try:
-            self.body(run)
+            self._write(run)
             record = self._record(run, started, time.monotonic() - clock)
             run.replace(record.path, record.to_json())
             self._commit(run, record)
@@ -173,6 +173,15 @@ class _Job:
             raise
         self._abandon(run)
         return Outcome(record, Pin(self.repository, merged), already=False)
+
+    def _write(self, run: Run) -> None:
+        try:
+            self.body(run)
+        except NotFound as error:
+            named = self.lake.fs.branches(self.repository, prefix=run.branch, hidden=True)
+            if run.branch in named:
+                raise
+            raise self._fenced(run) from error
 
     def _commit(self, run: Run, record: Record) -> None:
         try:

@@ -121,6 +121,18 @@ def test_an_attempt_that_wakes_up_late_is_fenced(lake: Lake, repo: str) -> None:
     assert len(records.at(lake, lake.pin(repo))) == 1
 
 
+def test_an_attempt_that_is_fenced_while_it_writes_says_so(lake: Lake, repo: str) -> None:
+    ingest(lake, repo, 1)
+
+    def body(run: Run) -> None:
+        lake.fs.delete_branch(repo, run.branch)
+        tables.restore(lake, repo, run.branch, "numbers", to=run.base)
+
+    with pytest.raises(StorageError, match="superseded by a later attempt"):
+        commit_once(lake, repo, stage="rollback", run_id="f" * 64, body=body)
+    assert keys(lake, repo) == [1]
+
+
 def test_uncommitted_rows_are_invisible_elsewhere(lake: Lake, repo: str) -> None:
     def body(run: Run) -> None:
         row(2)(run)

@@ -7,9 +7,26 @@ reading   the log at a commit, and how far this installation knows it
 examine   does the log hold, and does it agree with the repository
 """
 
-from flows.audit.events import Event, line, policy_changes, refusal, registration, signed
+from flows.audit.events import (
+    SERVICE,
+    Event,
+    line,
+    policy_changes,
+    refusal,
+    registration,
+    signed,
+)
 from flows.audit.reading import check_grown, read_log
 from flows.audit.writing import append, collect, leave, record, refusals
 
-__all__ = ["Event", "append", "check_grown", "collect", "leave", "line", "policy_changes"]
+__all__ = [
+    "SERVICE",
+    "Event",
+    "append",
+    "check_grown",
+    "collect",
+    "leave",
+    "line",
+    "policy_changes",
+]
 __all__ += ["read_log", "record", "refusal", "refusals", "registration", "signed"]

@@ -20,6 +20,8 @@ from storage.errors import StorageError
 from storage.registry import ReleaseRef
 
 _MAX_LINE = 500
+# How a service's events begin; what is handed in may speak for nobody else.
+SERVICE = "prediction service of "
 
 
 def _now() -> str:

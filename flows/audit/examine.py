@@ -9,14 +9,14 @@
 7. entries    each release and index that the log tells of is there
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from flows.audit import reading
 from flows.audit.checkpoint import standing_checkpoint
-from security.audit import Checkpoint, Entry, Kind, Log
+from security.audit import Checkpoint, Entry, Kind
 from security.envelope import INTOTO, unverified_payload
 from security.errors import Untrusted
 from security.index import INDEX_TYPE, TIMESTAMP_TYPE
@@ -64,7 +64,7 @@ def examine(lake: Lake, pin: Pin, policy: TrustPolicy, floors: Path) -> Examined
     path = reading.floor_path(floors, pin.repository)
     known = reading.read_floor(path)
     log.check_grown_from(known.size, known.tree.root)
-    there = list(_standing(lake, pin, log))
+    there = list(_standing(lake, pin, told_of={entry.subject for entry in entries}))
     problems = (*_untold(there, entries), *_unresolved(there, entries))
     if not problems:
         reading.keep_floor(path, reading.peaks(lake, pin.repository, pin.commit))
@@ -97,9 +97,7 @@ def _unresolved(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[
         seen[entry.subject] = entry.number
 
 
-def _standing(lake: Lake, pin: Pin, log: Log) -> Iterator[_Standing]:
-    if not log.lines:
-        return
+def _standing(lake: Lake, pin: Pin, told_of: Collection[str]) -> Iterator[_Standing]:
     for model in lake.fs.folders(pin.repository, pin.commit, prefix="models/"):
         for version in registry.versions(lake, pin, model):
             ref = registry.ReleaseRef(model, version)
@@ -109,7 +107,10 @@ def _standing(lake: Lake, pin: Pin, log: Log) -> Iterator[_Standing]:
         yield from _indexes(lake, pin, environment)
     published: frozenset[Kind] = frozenset({"policy.published"})
     for name, kind in ((TRUST, TRUST_TYPE), (RULES, RULES_TYPE)):
-        yield _Standing(f"policy/{name}", _digest(lake, pin, f"policy/{name}", kind), published)
+        path = f"policy/{name}"
+        # Before the first publication there is neither a document nor an entry.
+        if (digest := _digest(lake, pin, path, kind)) or path in told_of:
+            yield _Standing(path, digest, published)
 
 
 def _indexes(lake: Lake, pin: Pin, environment: str) -> Iterator[_Standing]:

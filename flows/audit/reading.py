@@ -103,6 +103,8 @@ def _lines(lake: Lake, pin: Pin, first: int, size: int) -> list[bytes]:
     numbers = range(first // SEGMENT, -(-size // SEGMENT))
     if not numbers:
         return []
+    # The last one first: a head may claim any size, and what it claims must be there.
+    segment(lake, pin.repository, pin.commit, numbers[-1])
     with ThreadPoolExecutor(max_workers=_READERS) as readers:
         found = readers.map(lambda n: segment(lake, pin.repository, pin.commit, n), numbers)
         return [line for lines in found for line in lines]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.audit import reading, spool
-from flows.audit.events import Event, refusal
+from flows.audit.events import SERVICE, Event, refusal
 from security.audit import SEGMENT, line_of
 from security.errors import CannotDecrypt, Untrusted
 from security.record import to_bytes
@@ -129,6 +129,8 @@ def _left_event(lake: Lake, pipeline: str, path: str, size: int) -> Event | None
         event = spool.parse(lake.fs.get(pipeline, LANDING, path))
         if event.kind not in _TOLD_BY_OTHERS:
             raise Untrusted(f"a service may not tell of {event.kind}")
+        if not event.actor.startswith(SERVICE):
+            raise Untrusted(f"a service may not speak for {event.actor}")
         return event
     except Untrusted as error:
         _log.error("%s is not taken into the audit log: %s", path, error)

@@ -26,7 +26,7 @@ class Refusals:
         """Keep a refusal durably. It never raises: what serves goes on."""
         place = f"environments/{self._environment}/index/{index}"
         event = audit.refusal(
-            f"prediction service of {self._environment}",
+            f"{audit.SERVICE}{self._environment}",
             f"models/{release}" if release else place,
             error,
             step=step,

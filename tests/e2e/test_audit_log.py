@@ -16,6 +16,7 @@ from flows.audit import reading, spool
 from flows.audit.checkpoint import refresh_checkpoint
 from flows.serve.policy import publish_policy
 from flows.trust import Trusted
+from security import canonical
 from security.audit import Entry, Log, Peaks
 from security.errors import CannotDecrypt, Untrusted
 from security.keys import load_signer
@@ -152,6 +153,30 @@ def test_a_release_or_index_that_vanished_or_changed_is_found(served: Any) -> No
     assert done.exit_code == 1
     assert "index/2 is not what entry" in done.stderr
     assert f"{served.old.path} is not what entry" in done.stderr
+
+
+def test_a_log_that_was_removed_is_no_log_that_holds(served: Any) -> None:
+    """Even for somebody who never saw it: what stands in the repository was told of once."""
+    site = served.site
+    listed = site.lake.fs.objects(site.pipeline.releases, "main", prefix="audit/")
+    site.overwrite({entry.path: None for entry in listed})
+    reading.floor_path(Trusted.load(site.keys).floors, site.pipeline.releases).unlink()
+    done = site.run("audit", "verify")
+    assert done.exit_code == 1
+    assert f"{served.new.path} stands in the repository, and the log does not" in done.stderr
+
+
+def test_a_head_that_claims_what_nobody_could_read_is_refused_at_once(served: Any) -> None:
+    site = served.site
+    size = 2**53 - 1
+    claimed = canonical.encode({"peaks": ["00" * 32] * size.bit_count(), "size": size})
+    site.overwrite({reading.HEAD: claimed})
+    for attempt in (
+        lambda: site.promote(served.old, reason="again"),
+        lambda: audit.read_log(site.lake, head(site)),
+    ):
+        with pytest.raises(Untrusted, match=r"truncated: segment \d+ is missing"):
+            attempt()
 
 
 def test_a_truncated_log_is_refused_by_verify_promotion_rollback_and_checkpoint(
@@ -309,6 +334,8 @@ def test_what_services_leave_is_collected_and_only_refusals_are_believed(
     spool.keep(tmp_path, event(1, actor="prediction service of production"))
     assert audit.leave(lake, repo, tmp_path)
     forged = event(2, kind="index.promoted")
+    for_ana = to_bytes(event(3, actor="ana"))
+    lake.fs.put(repo, LANDING, "audit/for-ana.json", for_ana)
     for name, data in (("forged", to_bytes(forged)), ("junk", b"{"), ("large", b"x" * 20_000)):
         lake.fs.put(repo, LANDING, f"audit/{name}.json", data)
     assert audit.collect(lake, repo) == 1

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from storage.embedded import objects
 from storage.embedded.blobs import CHUNK_BYTES, Written
 from storage.embedded.database import row_of, rows_of
+from storage.embedded.errors import DiskFull
 from storage.embedded.lake import Lake, View
 from storage.embedded.ranges import Entry, entry
 from storage.embedded.s3_access import check_source, copy_source
@@ -165,7 +166,12 @@ def remove_orphans(lake: Lake) -> None:
 
 async def _kept(call: S3Call, number: int, file: str, written: Written) -> Part:
     part = Part(number, file, written.md5, written.size, int(time.time()))
-    replaced = await call.write(_insert_part, call, part)
+    try:
+        replaced = await call.write(_insert_part, call, part)
+    except (S3Refused, DiskFull):
+        # Not after a failed sync: nobody knows then whether the row is there.
+        await to_thread.run_sync(_unlink, call.lake, [file])
+        raise
     await to_thread.run_sync(_unlink, call.lake, replaced)
     return part
 

@@ -178,6 +178,26 @@ def test_a_narrow_key_does_what_it_may_over_s3_and_no_more(running, service_key)
     assert [(one["Key"], one["Code"]) for one in gone["Errors"]] == [("main/k", "AccessDenied")]
 
 
+def test_a_part_whose_upload_is_aborted_meanwhile_leaves_no_file(running):
+    s3 = running.s3(KEY)
+    named = {"Bucket": "flights", "Key": "landing/parts"}
+    upload = s3.create_multipart_upload(**named)["UploadId"]
+    url = s3.generate_presigned_url(
+        "upload_part", {**named, "UploadId": upload, "PartNumber": 1}, ExpiresIn=600
+    )
+
+    def body():
+        yield b"x" * (2 << 20)
+        while not list((running.root / "incoming").iterdir()):
+            time.sleep(0.01)
+        s3.abort_multipart_upload(UploadId=upload, **named)
+        yield b"x"
+
+    answer = httpx.put(url, content=body(), timeout=60)
+    assert (answer.status_code, "NoSuchUpload" in answer.text) == (404, True)
+    assert list((running.root / "parts").iterdir()) == []
+
+
 def test_a_revoked_key_is_refused_at_once_over_both(running):
     auth = running.key("passing", "read:*")
     s3, http = running.s3(auth), running.http(auth)

@@ -23,7 +23,8 @@ def hold(root: Path) -> TextIO:
     if not _locked(file, fcntl.LOCK_EX):
         file.close()
         raise Unavailable(
-            f"another process is serving {root}", remedy="Stop it, or choose another --root."
+            f"another process is serving {root}",
+            remedy="Stop it (`headrace down` does), or choose another folder.",
         )
     return file
 

@@ -60,16 +60,21 @@ def list_all(as_json: AsJson = False) -> None:
     """Each key's name, id, grants, when it was made and last used; never its secret."""
     from flows.terminal import show_json, show_table
 
-    found = _ring().listed()
-    rows = [
-        (one.name, one.id, " ".join(map(str, one.grants)), _day(one.created_s), _day(one.used_s))
-        for one in found
-    ]
     head = ("name", "access_key_id", "grants", "created", "last_used")
+    rows = [
+        (
+            one.name,
+            one.id,
+            [str(grant) for grant in one.grants],
+            _day(one.created_s),
+            _day(one.used_s),
+        )
+        for one in _ring().listed()
+    ]
     if as_json:
         show_json([dict(zip(head, row, strict=True)) for row in rows])
         return
-    show_table(head, rows)
+    show_table(head, [(*row[:2], " ".join(row[2]), *row[3:]) for row in rows])
 
 
 @app.command()

@@ -39,7 +39,9 @@ def test_a_key_is_made_listed_and_revoked(home):
     shown = run("list")
     assert made["access_key_id"] in shown
     assert "read:flights* write:flights/landing" in shown
-    assert made["secret_access_key"] not in shown + run("list", "--json")
+    listed = run("list", "--json")
+    assert json.loads(listed)[0]["grants"] == made["grants"]
+    assert made["secret_access_key"] not in shown + listed
     assert "revoked" in run("revoke", "reader")
     assert json.loads(run("list", "--json")) == []
 

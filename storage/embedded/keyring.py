@@ -20,7 +20,7 @@ import apsw
 from storage.embedded.database import row_of, rows_of
 from storage.embedded.errors import Exists
 from storage.embedded.keys import Grant, Key, new_key
-from storage.errors import Damaged, NotFound, Refused
+from storage.errors import Damaged, NotFound, Refused, Unavailable
 
 BUSY_MS = 10_000
 USE_NOTED_S = 60
@@ -128,30 +128,36 @@ class Keyring:
 
     @contextmanager
     def _made(self) -> Iterator[apsw.Connection]:
-        with self._lock:
+        with self._lock, self._named():
             self._connection = self._connection or self._connect()
             yield self._connection
 
     @contextmanager
     def _open(self) -> Iterator[apsw.Connection | None]:
-        with self._lock:
+        with self._lock, self._named():
             if self._connection is None and self._path.exists():
                 self._connection = self._connect()
-            try:
-                yield self._connection
-            except (apsw.NotADBError, apsw.CorruptError) as error:
-                raise self._damaged(str(error)) from error
+            yield self._connection
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Turn SQLite's errors into the lake's. Raises: Damaged, Unavailable."""
+        try:
+            yield
+        except (apsw.NotADBError, apsw.CorruptError) as error:
+            raise self._damaged(str(error)) from error
+        except apsw.BusyError as error:
+            raise Unavailable(
+                f"another process keeps {self._path} locked", remedy="Stop it, or try again."
+            ) from error
 
     def _connect(self) -> apsw.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         connection = apsw.Connection(str(self._path))
         connection.set_busy_timeout(BUSY_MS)
-        try:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(SCHEMA)
-        except (apsw.NotADBError, apsw.CorruptError) as error:
-            raise self._damaged(str(error)) from error
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(SCHEMA)
         self._seal = self._seal_key(make=row_of(connection, "SELECT 1 FROM access_key") is None)
         return connection
 

@@ -10,12 +10,13 @@ import sys
 import apsw
 import pytest
 
+from storage.embedded import keyring
 from storage.embedded.access import check_route
 from storage.embedded.errors import Exists, Unauthenticated
 from storage.embedded.keyring import Keyring
 from storage.embedded.keys import EVERYTHING, Grant, Key, Right
 from storage.embedded.sessions import Credentials, Keys, authenticate, issue_token
-from storage.errors import Damaged, NotFound, Refused
+from storage.errors import Damaged, NotFound, Refused, Unavailable
 
 READ, WRITE = Right.READ, Right.WRITE
 
@@ -167,6 +168,20 @@ def test_a_key_file_that_others_can_read_is_refused(tmp_path):
     with pytest.raises(Refused) as caught:
         Keyring(tmp_path / "lake").check()
     assert "chmod 600" in caught.value.remedy
+
+
+def test_a_ring_that_another_process_keeps_locked_is_unavailable(tmp_path, monkeypatch):
+    monkeypatch.setattr(keyring, "BUSY_MS", 10)
+    made = Keyring(tmp_path / "lake").create("reader", EVERYTHING)
+    other = apsw.Connection(str(tmp_path / "lake" / "keys.sqlite"))
+    other.execute("BEGIN EXCLUSIVE")
+    ring = Keyring(tmp_path / "lake")
+    for work in (lambda: ring.find(made.id), lambda: ring.create("another", EVERYTHING)):
+        with pytest.raises(Unavailable, match="locked"):
+            work()
+    other.execute("ROLLBACK")
+    assert ring.find(made.id) == made
+    other.close()
 
 
 def test_the_last_use_is_noted(tmp_path):

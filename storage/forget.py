@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+from deltalake import write_deltalake
 
 from storage import landing, records, tables
 from storage.errors import Refused
 from storage.lake import LANDING, MAIN, Lake, Pin
 from storage.runs import Outcome, Provenance, Run, commit_once
 from storage.selection import Selection
-from storage.traces import Place, Search, Traces, rows_in
+from storage.traces import Place, Search, Traces, rows_in, states
 
 STAGE = "forget"
 _LOG = "_delta_log"
@@ -147,6 +148,8 @@ def _without(run: Run, name: str, selection: Selection, traces: Traces) -> int:
     with tables.delta_errors(what):
         if run.counts[f"{name}:removed"]:
             selection.delete(handle, schema)
+        if _states(run, name, int(handle.version()), selection):
+            write_deltalake(handle, pl.DataFrame(schema=schema), mode="append")
         handle.create_checkpoint()
     version = int(handle.version())
     root = tables.path_of(name)
@@ -154,6 +157,12 @@ def _without(run: Run, name: str, selection: Selection, traces: Traces) -> int:
         if entry.path in traces.paths or _is_older(entry.path, root, version):
             run.lake.fs.delete(run.repository, run.branch, entry.path)
     return version
+
+
+def _states(run: Run, name: str, version: int, selection: Selection) -> bool:
+    """Whether the newest entry of the log, which stays, says whose rows went."""
+    entry = f"{tables.path_of(name)}/{_LOG}/{version:020d}.json"
+    return states(run.lake.fs.get(run.repository, run.branch, entry), selection)
 
 
 def _is_older(path: str, root: str, version: int) -> bool:

@@ -1,5 +1,6 @@
 """Which rows are meant: those with given keys, or those older than a moment."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from deltalake import DeltaTable
 from storage import tables
 from storage.errors import Refused
 
+# Shorter values stand in too much by chance.
+_TELLING_CHARACTERS = 3
 _CODED = (pl.Categorical, pl.Enum)
 
 
@@ -28,6 +31,10 @@ class Selection(Protocol):
 
     def of(self, rows: pl.LazyFrame) -> pl.LazyFrame | None:
         """The rows that are meant; None if none can be, for want of a column or its type."""
+        ...
+
+    def is_stated(self, text: str, /) -> bool:
+        """Whether a text says whose rows are meant."""
         ...
 
     def delete(self, handle: DeltaTable, schema: pl.Schema, /) -> None:
@@ -61,6 +68,17 @@ class ByKey:
         if wanted.is_empty():
             return None
         return rows.join(wanted.lazy(), on=list(self.columns), how="semi")
+
+    def is_stated(self, text: str, /) -> bool:
+        """Whether one of the values is a word of the text; short ones are by chance."""
+        words = (rf"(?<!\w){re.escape(value)}(?!\w)" for value in self.telling)
+        return any(re.search(word, text) for word in words)
+
+    @property
+    def telling(self) -> list[str]:
+        """The values that are long enough to be looked for in texts."""
+        values = {value for row in self.values for value in row}
+        return sorted(value for value in values if len(value) >= _TELLING_CHARACTERS)
 
     def delete(self, handle: DeltaTable, schema: pl.Schema, /) -> None:
         """Match the keys as rows: a predicate's text would stand in the table's log."""
@@ -117,6 +135,10 @@ class ByAge:
         utc = self.before.astimezone(UTC)
         moment = utc if dtype.time_zone else utc.replace(tzinfo=None)
         return rows.filter(pl.col(self.event_time) < pl.lit(moment).cast(dtype))
+
+    def is_stated(self, _text: str, /) -> bool:
+        """Never: a time is nobody's."""
+        return False
 
     def delete(self, handle: DeltaTable, schema: pl.Schema, /) -> None:
         """By the bound itself: it is nobody's."""

@@ -20,6 +20,7 @@ from storage.lakefs import Commit
 from storage.selection import Selection
 
 _LOG = "/_delta_log/"
+_FILES = ("add", "remove")
 _READERS = 8
 # More commits than a lake of this kind ever has.
 _ALL = 10_000_000
@@ -123,19 +124,29 @@ class Search:
             )
 
     def _names(self, place: Place, names: frozenset[str]) -> bool:
-        """Whether a log entry or a checkpoint adds one of the files."""
+        """Whether a log entry or a checkpoint adds one of the files, or an entry states a value."""
         try:
             data = self.lake.fs.get(self.repository, place.commit, place.path)
         except NotFound:
             return False
         # The log states the paths of partitions escaped.
-        return any(unquote(name) in names for name in _added(place.path, data))
+        if any(unquote(name) in names for name in _added(place.path, data)):
+            return True
+        return place.path.endswith(".json") and states(data, self.selection)
 
 
 def rows_in(selection: Selection, rows: pl.LazyFrame) -> int:
     """How many rows of a table are meant."""
     found = selection.of(rows)
     return 0 if found is None else int(found.select(pl.len()).collect(engine="streaming").item())
+
+
+def states(entry: bytes, selection: Selection) -> bool:
+    """Whether a log entry states a value itself: in the predicate of a DELETE, or a partition."""
+    actions = [json.loads(line) for line in entry.splitlines() if line]
+    said = [one["commitInfo"].get("operationParameters") for one in actions if "commitInfo" in one]
+    said += [one[kind].get("partitionValues") for one in actions for kind in _FILES if kind in one]
+    return any(selection.is_stated(json.dumps(one, ensure_ascii=False)) for one in said if one)
 
 
 def _is_data(path: str) -> bool:

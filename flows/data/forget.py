@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from storage.runs import Outcome, Provenance
 from storage.selection import ByAge, ByKey, Selection
 from storage.traces import Search
 
-# Shorter values stand in too much by chance, and so many are not worth a search each.
-_TELLING_CHARACTERS, _MOST_VALUES = 3, 100
+# More values are not worth a search each.
+_MOST_VALUES = 100
 _READERS = 8
 # What is searched as rows, not as text.
 _ROWS = ("tables/", "landing/", "touched/", "forgotten/")
@@ -241,7 +240,7 @@ def _files(lake: Lake, pin: Pin, table: str) -> set[str]:
 def _mentions(lake: Lake, head: Pin, selection: Selection) -> tuple[str, ...]:
     if not isinstance(selection, ByKey):
         return ()
-    texts = _telling(selection)[:_MOST_VALUES]
+    texts = selection.telling[:_MOST_VALUES]
     wanted = {json.dumps(t, ensure_ascii=ascii).encode() for t in texts for ascii in (True, False)}
     entries = lake.fs.objects(head.repository, head.commit)
     paths = [e.path for e in entries if not e.path.startswith(_ROWS)]
@@ -260,18 +259,11 @@ def _each(function: Callable[[str], bool], items: Sequence[str]) -> list[bool]:
 
 def _refuse_named(selection: Selection, reason: str) -> None:
     """The reason stands in the history for good, where no purge reaches it."""
-    if not isinstance(selection, ByKey):
-        return
-    words = (rf"(?<!\w){re.escape(text)}(?!\w)" for text in _telling(selection))
-    if any(re.search(word, reason) for word in words):
+    if selection.is_stated(reason):
         raise Refused(
             "The reason names a value that is to be forgotten, and would keep it on record.",
             remedy="Say it without: name the request, such as a ticket's number.",
         )
-
-
-def _telling(selection: ByKey) -> list[str]:
-    return sorted({t for row in selection.values for t in row if len(t) >= _TELLING_CHARACTERS})
 
 
 def _refuse_waiting(lake: Lake, pipeline: Pipeline, found: Found, on: str) -> None:

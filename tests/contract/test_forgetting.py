@@ -86,6 +86,29 @@ def test_no_byte_of_the_value_is_left_at_the_head(lake: Lake, repo: str) -> None
     assert people(lake, repo, "visits") == {"someone else", "one more"}
 
 
+def test_a_predicate_that_names_the_person_goes_from_the_log_too(lake: Lake, repo: str) -> None:
+    add(lake, repo, "visits", WHO, "someone else")
+
+    def body(run: Run) -> None:
+        handle = tables.open_table(lake, repo, run.branch, "visits")
+        handle.delete(f"person = '{WHO}'")
+        run.tables["visits"] = handle.version()
+
+    tried = commit_once(lake, repo, stage="edit", run_id="c" * 64, body=body).pin
+    outcome = forgotten(lake, repo)
+    head = outcome.pin.commit
+    logs = [e.path for e in lake.fs.objects(repo, head, prefix="tables/visits/_delta_log/")]
+    assert not [path for path in logs if WHO.encode() in lake.fs.get(repo, head, path)]
+    assert people(lake, repo, "visits") == {"someone else"}
+    add(lake, repo, "visits", "one more")
+    assert people(lake, repo, "visits") == {"someone else", "one more"}
+    noted = {
+        (p.path.rsplit("/", 1)[-1], p.commit)
+        for p in note(lake, outcome.pin, outcome.record.run_id)
+    }
+    assert ("00000000000000000001.json", tried.commit) in noted
+
+
 def test_no_rollback_leads_to_before_rows_were_forgotten(lake: Lake, repo: str) -> None:
     before = add(lake, repo, "visits", WHO, "someone else").pin
     after = forgotten(lake, repo).pin

@@ -7,7 +7,7 @@ what a user installs: `python -m security verify`, and the functions that flows 
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,8 @@ BUILD = Build(
     started=CREATED,
     finished=CREATED,
 )
-_refused: dict[int, bool] = {}
+_outcomes: dict[int, set[str]] = {}
+_left_out: set[int] = set()
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,9 @@ class Target:
         out, err = self.read_output()
         assert code == 1, out
         assert err.startswith("refused: ")
+        reason, *remedy = err.splitlines()
+        assert len(reason) < 300, "the reason is one sentence"
+        assert len(remedy) <= 1, err
         assert "verified" not in out
         return err
 
@@ -188,21 +192,43 @@ def other(keys: Keys, tmp_path: Path) -> Path:
     return keys.release(tmp_path / "second", version=2, files={"model.onnx": b"another" * 8000})
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    report = yield
-    found = re.match(r"test_(\d\d)_", item.name)
-    if found and (report.when == "call" or report.failed):
-        number = int(found[1])
-        _refused[number] = _refused.get(number, True) and report.passed
-    return report
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Under xdist, too: reports of every process come to the one that writes the summary."""
+    number = attack_of(report.nodeid)
+    if number and not report.passed:
+        _outcomes.setdefault(number, set()).add(report.outcome)
+    elif number and report.when == "call":
+        _outcomes.setdefault(number, set()).add("passed")
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    _left_out.update(filter(None, (attack_of(item.nodeid) for item in items)))
+
+
+def attack_of(nodeid: str) -> int:
+    """The number of the attack that a test is of; 0 for other tests."""
+    found = re.search(r"tests/attacks/\w+\.py::test_(\d\d)_", nodeid)
+    return int(found[1]) if found else 0
+
+
+def summary(outcomes: Mapping[int, set[str]], left_out: Set[int]) -> list[str]:
+    """What is printed: how many attacks were refused, then by number those that were not."""
+    refused = {number for number, seen in outcomes.items() if seen == {"passed"}}
+    failed = {number for number, seen in outcomes.items() if "failed" in seen}
+    part = {
+        "NOT REFUSED": failed,
+        "only partly run": set(outcomes) - refused - failed | refused & left_out,
+        "not run": set(range(1, ATTACKS + 1)) - set(outcomes),
+    }
+    few = len(outcomes) < ATTACKS // 2
+    if few:
+        part["not run"] = set()
+    of = f"{len(outcomes)} of {ATTACKS}" if few else str(ATTACKS)
+    lines = [f"{of} attacks, {len(refused - left_out)} refused"]
+    named = {why: ", ".join(map(str, sorted(numbers))) for why, numbers in part.items() if numbers}
+    return lines + [f"{why}: {numbers}" for why, numbers in named.items()]
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if not _refused:
-        return
-    held = sum(_refused.values())
-    terminalreporter.write_line(f"{len(_refused)} attacks, {held} refused")
-    missing = [str(number) for number in range(1, ATTACKS + 1) if number not in _refused]
-    if missing and len(_refused) > ATTACKS // 2:
-        terminalreporter.write_line(f"without a test here: {', '.join(missing)}")
+    for line in summary(_outcomes, _left_out) if _outcomes else ():
+        terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""Attacks 54 to 62: on keys, and beside them."""
+"""Attacks 54 to 63: on keys, and beside them."""
 
 import copy
 import inspect
@@ -70,8 +70,14 @@ def test_56_a_key_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> N
         load_signer(tmp_path / "keys", "trainer")
 
 
-@pytest.mark.parametrize("plant", ["symbolic link", "hard link"])
-def test_56_a_key_file_that_is_a_link_is_refused(tmp_path: Path, plant: str) -> None:
+@pytest.mark.parametrize(
+    ("plant", "reason"),
+    [
+        ("symbolic link", "x25519.pem is missing, or is a link$"),
+        ("hard link", "x25519.pem is not a regular file with a single name$"),
+    ],
+)
+def test_56_a_key_file_that_is_a_link_is_refused(tmp_path: Path, plant: str, reason: str) -> None:
     init_keys(tmp_path / "keys")
     path, away = tmp_path / "keys" / "serving" / "x25519.pem", tmp_path / "away"
     path.rename(away)
@@ -79,7 +85,7 @@ def test_56_a_key_file_that_is_a_link_is_refused(tmp_path: Path, plant: str) -> 
         path.symlink_to(away)
     else:
         path.hardlink_to(away)
-    with pytest.raises(BadKey):
+    with pytest.raises(BadKey, match=reason):
         load_recipient(tmp_path / "keys")
 
 
@@ -152,17 +158,6 @@ def test_59_every_refusal_to_decrypt_reads_the_same(target: Any) -> None:
         target.open(Recipient.generate())
     said.add((str(refused.value), refused.value.remedy))
     assert len(said) == 1
-
-
-def test_60_secrets_are_compared_by_the_library_alone() -> None:
-    """Tags, signatures and shared secrets are compared inside `cryptography`; digests of public
-    bytes are all that our own code compares."""
-    folder = Path(security.verify.__file__).parent
-    source = "\n".join(path.read_text() for path in folder.glob("*.py"))
-    for name in ("hmac", "_pure", "ecdsa", "secrets.compare"):
-        assert f"import {name}" not in source
-    assert "Cobblestone256Decryptor" in source
-    assert "verify(signature, message)" in source
 
 
 def test_61_core_dumps_are_off_once_a_key_is_loaded(tmp_path: Path) -> None:

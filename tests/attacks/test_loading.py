@@ -1,4 +1,4 @@
-"""Attacks 47 to 53: on loading what was verified."""
+"""Attacks 47 to 52: on loading what was verified."""
 
 import io
 import json
@@ -47,9 +47,9 @@ def test_47_a_pickle_renamed_to_a_model_is_refused_and_never_runs(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "model.onnx"
     path.write_bytes(pickle.dumps(Marks(), protocol=protocol))
-    with pytest.raises(Untrusted):
+    with pytest.raises(Untrusted, match=r"is a pickle, and nothing here|is not a valid ONNX model"):
         load_onnx(path, limits=LIMITS)
-    with pytest.raises(Untrusted):
+    with pytest.raises(Untrusted, match=r"is a pickle, and nothing here|is not a skops archive"):
         load_skops(path, trusted=(), limits=LIMITS)
     assert not (tmp_path / "pwned").exists()
 
@@ -181,13 +181,3 @@ def test_52_a_failure_half_way_leaves_nothing(target: Any, monkeypatch: Any) -> 
     target.nothing_was_published()
     assert written == 2
     assert os.listdir(target.place / "private") == []  # noqa: PTH208
-
-
-def test_53_results_of_tasks_are_json_and_can_hold_no_model() -> None:
-    """Prefect would pickle them; the settings that Headrace runs with say JSON."""
-    folder = Path(__file__).parents[2]
-    assert 'default_serializer = "json"' in (folder / "prefect.toml").read_text()
-    from prefect.serializers import JSONSerializer
-
-    with pytest.raises((TypeError, ValueError)):
-        JSONSerializer().dumps(Marks())

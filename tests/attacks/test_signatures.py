@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -127,11 +128,24 @@ def test_16_a_message_cannot_choose_its_algorithm(target: Any, field: str) -> No
 
 
 def test_16_an_unknown_suite_is_refused_whoever_signs_it(target: Any, keys: Any) -> None:
+    """The releaser alone, trainer and releaser together, and the root."""
+
     def weaken(statement: dict[str, Any]) -> None:
         statement["predicate"]["bundle"]["suite"] = "none"
 
+    def weaken_provenance(statement: dict[str, Any]) -> None:
+        statement["predicate"]["buildDefinition"]["internalParameters"]["bundle"]["suite"] = "none"
+
+    def follow(statement: dict[str, Any]) -> None:
+        fields = json.loads((target.folder / "provenance.dsse.json").read_bytes())
+        payload = envelope.decode64(fields["payload"], "")
+        statement["predicate"]["provenanceSha256"] = hashlib.sha256(payload).hexdigest()
+
     target.resign("release.dsse.json", "releaser", weaken)
-    target.verify()
+    assert "built from other inputs than its provenance says" in target.verify()
+    target.resign("provenance.dsse.json", "trainer", weaken_provenance)
+    target.resign("release.dsse.json", "releaser", follow)
+    assert "the payload is sealed with an unknown suite 'none'" in target.verify()
     with pytest.raises(Untrusted, match="this software knows no other"):
         under(keys, suites=("ed25519",))
 

@@ -73,13 +73,15 @@ def rotated(
         raise Misconfigured("Only a new root begins a new epoch.", remedy="No --minimum-index.")
     today, kept = datetime.now(UTC), list[Kept]()
     if name == "root":
-        done = _root(home, request, brought.signer(home))
+        done = _root(opened, request, brought.signer(home))
     elif name in OPENERS:
         done = succession.rotate_recipient(
             home, OPENERS[name], root=brought.signer(home), passphrase=request.passphrase
         )
     else:
-        done, kept = _retired(opened, request, brought, f"rotated on {today:%Y-%m-%d}", today)
+        done, kept = _retired(
+            opened, request, brought, f"rotated on {today:%Y-%m-%d}", today, rotates=True
+        )
     publish(opened, actor)
     return done, kept
 
@@ -156,19 +158,40 @@ def public_keys(home: Path) -> bytes:
     return public_document(policy.trust, policy.root) + b"\n"
 
 
-def _root(home: Path, request: Request, root: RoleSigner) -> Ceremony:
+def _root(opened: Opened, request: Request, root: RoleSigner) -> Ceremony:
+    home, given = opened.settings.keys, request.minimum_index
+    if given and (left := sorted(_environments(opened) - given.keys())):
+        raise Misconfigured(
+            f"A new epoch has no minimum for {left[0]}, where any old index could come back then.",
+            remedy=f"Add --minimum-index {left[0]}=N, the number that it stands at.",
+        )
     return succession.rotate_root(
         home, root=root, passphrase=request.passphrase, minimum_index=request.minimum_index
     )
 
 
+def _environments(opened: Opened) -> set[str]:
+    if opened.pipeline.releases not in opened.lake.fs.repositories():
+        return set()
+    head = registry.head(opened.lake, opened.pipeline.name)
+    return set(opened.lake.fs.folders(head.repository, head.commit, prefix="environments/"))
+
+
 def _retired(
-    opened: Opened, request: Request, brought: Brought, reason: str, cut_off: datetime | None
+    opened: Opened,
+    request: Request,
+    brought: Brought,
+    reason: str,
+    cut_off: datetime | None,
+    *,
+    rotates: bool = False,
 ) -> tuple[Ceremony, list[Kept]]:
     home, why = opened.settings.keys, request.reason or reason
     trust, kept = policy_in(home).trust, []
     if cut_off is not None and retired_before(trust, request.name, why) is None:
-        kept = signed_before(opened.lake, pair_named(trust, request.name)[1], cut_off)
+        # A rotation keeps what stands: the lake's clock and this one need not agree.
+        pair, until = pair_named(trust, request.name)[1], None if rotates else cut_off
+        kept = signed_before(opened.lake, pair, until)
     digests = tuple(sorted({one.digest for one in kept}))
     done = ceremony.retire(
         home,

@@ -1,19 +1,19 @@
 """What a key had signed at a moment, as the releases repositories show it.
 
 The commit that `main` stood at decides, not a date in a statement: whoever holds a stolen key can
-write any date, but not into a commit whose id is known already.
+write any date, but not into a commit whose id is known already. A client may date a commit as well,
+so only an unbroken beginning of the history counts.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
-from flows.data.history import commit_at
+from flows.data.history import REACH
 from security.envelope import MAX_ENVELOPE_BYTES, payload_signed_by
 from security.pairs import PublicPair
-from storage.errors import NotFound
 from storage.lake import MAIN, Lake, Pin, releases
 
 _READERS = 8
@@ -30,21 +30,33 @@ class Kept:
     digest: str
 
 
-def signed_before(lake: Lake, pair: PublicPair, moment: datetime) -> list[Kept]:
-    """Every payload that `pair` signed and that stood on a releases `main` at `moment`.
+def signed_before(lake: Lake, pair: PublicPair, moment: datetime | None) -> list[Kept]:
+    """Every payload that `pair` signed and that stood on a releases `main` at `moment`, or stands.
 
     Raises: StorageError if the lake does not answer: an incomplete list would revoke silently.
     """
     return [kept for pin in _pins(lake, moment) for kept in _signed_at(lake, pair, pin)]
 
 
-def _pins(lake: Lake, moment: datetime) -> Iterator[Pin]:
+def stood_at(lake: Lake, head: Pin, moment: datetime) -> Pin | None:
+    """The last first-parent commit before any that is younger than `moment`.
+
+    A commit with an old date behind a younger one was dated by whoever made it.
+    """
+    found = None
+    for commit in reversed(list(lake.fs.log(head.repository, head.commit, limit=REACH))):
+        if datetime.fromtimestamp(commit.created_at, UTC) > moment:
+            break
+        found = Pin(head.repository, commit.id)
+    return found
+
+
+def _pins(lake: Lake, moment: datetime | None) -> Iterator[Pin]:
     for repository in lake.fs.repositories():
         if repository.endswith(releases("")):
-            try:
-                yield commit_at(lake, lake.pin(repository, MAIN), moment)
-            except NotFound:
-                continue
+            head = lake.pin(repository, MAIN)
+            if pin := stood_at(lake, head, moment) if moment else head:
+                yield pin
 
 
 def _signed_at(lake: Lake, pair: PublicPair, pin: Pin) -> list[Kept]:

@@ -33,7 +33,7 @@ def rotate_root(
         policy.trust,
         root=PairRecord.of(new.public),
         epoch=policy.trust.epoch + bool(minimum_index),
-        minimum_index=minimum_index or policy.trust.minimum_index,
+        minimum_index={**(policy.trust.minimum_index or {}), **(minimum_index or {})} or None,
     )
     with changed_home(home, policy) as staged:
         replace_private(staged / "root", new.private_halves(), passphrase)

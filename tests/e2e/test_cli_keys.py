@@ -7,17 +7,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from lakefs_client.models import CommitCreation
 
 from flows.errors import Misconfigured
+from flows.kept import stood_at
 from flows.serve.policy import published_policy
 from security.errors import BadKey, Untrusted
 from security.keys import load_signer
 from storage import registry
+from storage.lake import Pin
 
 
 def key_row(site: Any, role: str, state: str = "enrolled") -> Any:
@@ -133,6 +136,35 @@ def test_a_new_root_is_pinned_by_whoever_trusted_the_old_one(served: Any) -> Non
     assert there.read("keys", "pin")["already"]
     site.read("keys", "rotate", "trainer")
     assert there.read("verify", str(served.new))["verified"]
+
+
+def test_a_commit_that_its_maker_dated_back_is_not_what_stood_at_the_cut_off(served: Any) -> None:
+    site, fs = served.site, served.site.lake.fs
+    repository, head = site.pipeline.releases, registry.head(site.lake, site.pipeline.name)
+    commits = list(fs.log(repository, head.commit))
+    cut_off = datetime.fromtimestamp(commits[-1].created_at, UTC)
+    assert commits[0].created_at > commits[-1].created_at
+    fs.create_branch(repository, "backdated", source="main")
+    fs.put(repository, "backdated", "models/x/1/release.dsse.json", b"by the thief")
+    dated = CommitCreation(message="old", metadata={}, date=int(cut_off.timestamp()))
+    forged = fs._api.commits.commit(repository, "backdated", dated).id
+    assert next(iter(fs.log(repository, forged))).created_at == int(cut_off.timestamp())
+    found = stood_at(site.lake, Pin(repository, forged), cut_off)
+    assert found is not None
+    oldest = [c.id for c in commits if c.created_at == commits[-1].created_at]
+    assert found.commit == oldest[0]
+    assert stood_at(site.lake, head, cut_off - timedelta(days=1)) is None
+
+
+def test_a_new_epoch_wants_a_minimum_for_every_environment(served: Any) -> None:
+    site = served.site
+    refused = site.run("keys", "rotate", "root", "--minimum-index", "staging=1")
+    assert isinstance(refused.exception, Misconfigured)
+    assert "no minimum for production" in str(refused.exception)
+    assert site.policy.trust.epoch == 1
+    done = site.run("keys", "rotate", "root", "--minimum-index", "production=2")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert site.policy.trust.minimum_index == {"production": 2}
 
 
 def test_an_old_policy_brought_back_to_the_lake_deceives_nobody_who_knew_a_newer_one(

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import apsw
 
+from storage.embedded.blobs import full_disk_named
 from storage.embedded.check import Tell
 from storage.embedded.copies import (
     copy_database,
-    full_disk_named,
     place_all,
     wanted,
     write_json,

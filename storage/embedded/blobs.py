@@ -13,6 +13,8 @@ from hashlib import md5, sha256
 from pathlib import Path
 from typing import BinaryIO
 
+import apsw
+
 from storage.embedded.database import Health, disk_full
 from storage.embedded.erasure import is_erased
 from storage.embedded.errors import Gone
@@ -45,7 +47,7 @@ class Incoming:
         self._sha256, self._md5, self.size = sha256(), md5(usedforsecurity=False), 0
         self._beside: Future[None] = Future()
         self._beside.set_result(None)
-        with _full_disk_named():
+        with full_disk_named():
             self._file: BinaryIO = path.open("xb")
 
     def write(self, chunk: bytes | bytearray) -> None:
@@ -55,7 +57,7 @@ class Incoming:
         """
         self._hash_md5(chunk)
         try:
-            with _full_disk_named():
+            with full_disk_named():
                 self._file.write(chunk)
         except BaseException:
             self.discard()
@@ -83,19 +85,19 @@ class Incoming:
 
     def sync(self) -> Written:
         """Make the bytes durable, though not yet their name. Raises: DiskFull, WritesStopped."""
-        with _full_disk_named(), self._file:
+        with full_disk_named(), self._file:
             self._file.flush()
             self._sync(self._file.fileno())
         return Written(self.digest, self.md5, self.size)
 
     def move(self, target: Path) -> None:
         """Give the synced bytes their name; `sync_folder` makes it durable."""
-        with _full_disk_named():
+        with full_disk_named():
             self.path.replace(target)
 
     def sync_folder(self, folder: Path) -> None:
         """Make the name durable. Raises: DiskFull, WritesStopped."""
-        with _full_disk_named():
+        with full_disk_named():
             sync_folder(folder, self._sync)
 
     def discard(self) -> None:
@@ -114,10 +116,12 @@ class Incoming:
 
 
 @contextmanager
-def _full_disk_named() -> Iterator[None]:
-    """Turn the operating system's word for a full disk into the lake's."""
+def full_disk_named() -> Iterator[None]:
+    """Turn the operating system's word for a full disk, and SQLite's, into the lake's."""
     try:
         yield
+    except apsw.FullError as error:
+        raise disk_full() from error
     except OSError as error:
         if error.errno in _FULL:
             raise disk_full() from error

@@ -4,13 +4,12 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from storage.embedded.blobs import blob_path, blob_problem, sync_folder
 from storage.embedded.check import Tell
-from storage.embedded.database import connect, disk_full
+from storage.embedded.database import connect
 from storage.embedded.erasure import is_erased, mark_erased
 from storage.embedded.lake import make_durable_folder
 from storage.embedded.reach import Walk, all_commits, staged_entries
@@ -18,7 +17,6 @@ from storage.errors import Damaged
 
 PROGRESS_BLOBS = 10_000
 _CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.EACCES)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -126,14 +124,3 @@ def write_json(path: Path, value: object) -> None:
         os.fsync(file.fileno())
     made.replace(path)
     sync_folder(path.parent)
-
-
-@contextmanager
-def full_disk_named() -> Iterator[None]:
-    """Turn the operating system's word for a full disk into the lake's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise disk_full() from error
-        raise

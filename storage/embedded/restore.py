@@ -4,9 +4,9 @@ from contextlib import closing
 from pathlib import Path
 
 from storage.embedded.backups import KEYS, Backup, note_backup, read_backup
-from storage.embedded.blobs import sync_folder
+from storage.embedded.blobs import full_disk_named, sync_folder
 from storage.embedded.check import Tell, snapshot
-from storage.embedded.copies import copy_database, full_disk_named, place_all, wanted
+from storage.embedded.copies import copy_database, place_all, wanted
 from storage.embedded.folders import bytes_stay, hold
 from storage.embedded.lake import GRAPH, make_durable_folder
 from storage.errors import Refused

@@ -4,9 +4,10 @@ import errno
 import os
 import threading
 
+import apsw
 import pytest
 
-from storage.embedded import copies, repositories
+from storage.embedded import backups, copies, repositories
 from storage.embedded.backups import back_up, newest_backup, read_backup
 from storage.embedded.check import check
 from storage.embedded.erasure import erase
@@ -169,7 +170,16 @@ def test_an_object_that_the_lake_lost_stops_the_backup_and_the_last_one_stands(k
     assert check(tmp_path / "again", deep=True).is_sound
 
 
-def test_a_full_disk_stops_the_backup_and_the_last_one_stands(kept, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "work", "error"),
+    [
+        (copies.os, "link", OSError(errno.ENOSPC, "No space left on device")),
+        (backups, "copy_database", apsw.FullError("database or disk is full")),
+    ],
+)
+def test_a_full_disk_stops_the_backup_and_the_last_one_stands(
+    kept, tmp_path, monkeypatch, module, work, error
+):
     kept.put("a", b"one")
     kept.commit()
     before = back_up(kept.root, tmp_path / "saved")
@@ -177,9 +187,9 @@ def test_a_full_disk_stops_the_backup_and_the_last_one_stands(kept, tmp_path, mo
     kept.commit()
 
     def full(*_):
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr(copies.os, "link", full)
+    monkeypatch.setattr(module, work, full)
     with pytest.raises(DiskFull):
         back_up(kept.root, tmp_path / "saved")
     assert read_backup(tmp_path / "saved") == before

@@ -28,6 +28,9 @@ from storage.errors import NotFound
 from storage.lake import Lake, Pin
 from storage.manifests import manifests
 
+# How far back a branch's own commits are looked through.
+_REACH = 100_000
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -113,7 +116,9 @@ def pinned(lake: Lake, pipeline: Pipeline, build: Build) -> Pin:
             f"the provenance names a data commit or a branch that is not there: {pin.commit[:12]} "
             f"of {branch!r}"
         ) from error
-    if base != pin.commit:
+    # What another branch held before it was merged was never what this one stood at.
+    past = lake.fs.log(pin.repository, branch, limit=_REACH) if base == pin.commit else ()
+    if not any(commit.id == pin.commit for commit in past):
         raise Untrusted(f"data commit {pin.commit[:12]} is not in the history of {branch}")
     return pin
 

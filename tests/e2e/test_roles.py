@@ -255,11 +255,20 @@ def off_main(house: House) -> Pin:
     return house.lake.pin(house.pipeline.repository, branch)
 
 
+def merged(house: House) -> Pin:
+    """A commit of a branch that was merged: an ancestor of main, which never stood there."""
+    pin = off_main(house)
+    house.lake.fs.merge(pin.repository, pin.commit, into="main", message="x", metadata={})
+    assert house.lake.fs.merge_base(pin.repository, pin.commit, "main") == pin.commit
+    return pin
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         (lambda h: {"data": {"data": Pin(h.data.repository, "ab" * 32)}}, "that is not there"),
         (lambda h: {"data": {"data": off_main(h)}}, "is not in the history of main"),
+        (lambda h: {"data": {"data": merged(h)}}, "is not in the history of main"),
         (
             lambda h: {"data": {"data": h.lake.pin(h.pipeline.releases)}},
             "does not name one commit of",
@@ -285,6 +294,7 @@ def off_main(house: House) -> Pin:
     ids=[
         "a commit that does not exist",
         "a commit off main",
+        "a commit that main merged and never stood at",
         "another repository",
         "a branch that does not exist",
         "other files than the commit holds",

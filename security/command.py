@@ -12,6 +12,7 @@ One start per operation. The request is one JSON object on stdin, the answer one
 Bytes are base64. What comes back is believed only after it verified under the public pair.
 """
 
+import contextlib
 import os
 import shlex
 import signal
@@ -80,8 +81,13 @@ class Program:
         except subprocess.TimeoutExpired:
             # Its children too: one that keeps the pipe open would be waited for.
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            process.wait()
             raise self._failed(f"took longer than {self.time_limit_s:g} s") from None
+        finally:
+            # A grandchild in a session of its own may hold the other ends for as long as it likes.
+            for pipe in filter(None, (process.stdin, process.stdout)):
+                with contextlib.suppress(OSError):
+                    pipe.close()
         return answer, process.returncode
 
     def _failed(self, what: str) -> BadKey:

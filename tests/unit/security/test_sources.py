@@ -132,6 +132,15 @@ def test_a_command_that_hangs_is_ended_with_its_children(home: Any) -> None:
     assert time.monotonic() - before < 50
 
 
+def test_a_command_whose_grandchild_left_its_session_is_not_waited_for() -> None:
+    program = Program.parse("sh -c 'setsid sleep 50 & sleep 50'", time_limit_s=1)
+    before = time.monotonic()
+    with pytest.raises(BadKey, match="longer than 1 s"):
+        program.ask("trainer", "public")
+    # Not how fast, but that nobody waited for what the grandchild keeps open.
+    assert time.monotonic() - before < 40
+
+
 def test_a_pair_that_the_policy_does_not_enrol_is_refused_before_it_signs(home: Any) -> None:
     enrolled = home.policy.pairs("trainer")
     assert signer_from(str(home.folder), "trainer", expected=enrolled)

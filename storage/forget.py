@@ -7,6 +7,7 @@ rollback of the table leads to before that.
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +88,9 @@ def drop_batches(lake: Lake, repository: str, folders: list[str]) -> None:
         for entry in sorted(there, key=lambda e: not e.path.endswith(landing.READY)):
             lake.fs.delete(repository, LANDING, entry.path)
     if lake.fs.uncommitted(repository, LANDING):
-        lake.fs.commit(repository, LANDING, message="forgotten", metadata={})
+        # Refused means that an ingest that takes stock committed it in between.
+        with suppress(Refused):
+            lake.fs.commit(repository, LANDING, message="forgotten", metadata={})
 
 
 def _survey(lake: Lake, head: Pin, search: Search) -> Survey:

@@ -244,6 +244,10 @@ def _tell(done: "Ceremony", kept: "Sequence[Kept]", *, as_json: bool) -> None:
         return
     if done.already:
         tell("This was done before; nothing was changed now.")
+        if done.retired:
+            tell(
+                "Is the key that followed to go as well? Name it by its id, or give its own reason."
+            )
     if done.retired:
         say(f"retired {done.retired[:12]}")
         say(f"still believed for {len(kept)} payloads" if kept else "")

@@ -102,6 +102,8 @@ def test_revoked_without_a_cut_off_a_key_is_believed_for_nothing(served: Any) ->
     before = site.policy
     again = site.read("keys", "revoke", "trainer", "--reason", "stolen", "--yes")
     assert (again["already"], site.policy) == (True, before)
+    told = site.run("keys", "revoke", "trainer", "--reason", "stolen", "--yes").stderr
+    assert "Is the key that followed to go as well? Name it by its id" in told
 
 
 def test_without_the_root_at_hand_nothing_changes_and_an_offline_one_is_named(

@@ -1,5 +1,6 @@
 """What a merge by key does with the records of both sides, whatever became of the runs."""
 
+import os
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -134,6 +135,9 @@ def test_a_run_that_happened_on_each_side_by_itself_is_refused(lake: Lake, repo:
     assert lake.pin(repo) == head
 
 
+@pytest.mark.skipif(
+    "LAKEFS_ENDPOINT" in os.environ, reason="lakeFS keeps the commits of deleted branches"
+)
 def test_a_name_used_again_merges_though_the_first_branch_is_collected(
     lake: Lake, repo: str
 ) -> None:
@@ -159,5 +163,4 @@ def collect_garbage(lake: Lake) -> None:
         auth=(access.access_key_id, access.secret_access_key),
         timeout=60,
     )
-    if answer.status_code != 200:
-        pytest.skip("lakeFS keeps the commits of deleted branches")
+    assert answer.status_code == 200, answer.text

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import lakefs_client
@@ -27,6 +28,7 @@ from storage.errors import Conflict, Forbidden, NotFound, Refused, StorageError,
 
 TIMEOUT_S = (5, 60)
 PAGE = 1000
+CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +285,17 @@ class LakeFS:
             )
             try:
                 return bytes(response.data)
+            finally:
+                response.release_conn()
+
+    def download(self, repository: str, ref: str, path: str, target: Path) -> None:
+        """Write the object's bytes to a new file, in bounded memory."""
+        with self._errors(f"object {repository}/{ref}/{path}"), target.open("xb") as file:
+            response = self._api.objects.get_object(
+                repository, ref, path, _preload_content=False, _request_timeout=TIMEOUT_S
+            )
+            try:
+                file.writelines(response.stream(CHUNK_BYTES))
             finally:
                 response.release_conn()
 

@@ -17,6 +17,9 @@ from storage.records import Record
 from storage.runs import Outcome, Provenance, Run, commit_once
 
 STAGE = "register"
+# What a policy allows by itself, and room for the documents beside the payload.
+MAX_BYTES = (8 << 30) + (64 << 20)
+MAX_FILES = 1000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -157,19 +160,30 @@ def upload(run: Run, path: str, folder: Path) -> None:
 
 
 def download(lake: Lake, pin: Pin, path: str, into: Path) -> Path:
-    """Copy everything below `path` at the pin into a local folder. Raises NotFound if empty."""
+    """Copy everything below `path` at the pin into a local folder, in bounded memory.
+
+    Raises: NotFound if there is nothing, Damaged before the first byte for names or an amount
+    that no release has.
+    """
     entries = lake.fs.objects(pin.repository, pin.commit, prefix=f"{path}/")
     if not entries:
         raise NotFound(
             f"There is nothing at {pin.repository}/{path}.",
             remedy="`headrace model list` prints the releases there are.",
         )
-    for entry in entries:
-        target = into / entry.path[len(path) + 1 :]
+    size = sum(entry.size for entry in entries)
+    if len(entries) > MAX_FILES or size > MAX_BYTES:
+        raise Damaged(
+            f"{pin.repository}/{path} holds {len(entries):,} files of {size:,} bytes in all; a "
+            f"release has at most {MAX_FILES:,} of {MAX_BYTES:,}."
+        )
+    targets = {entry.path: into / entry.path[len(path) + 1 :] for entry in entries}
+    for name, target in targets.items():
         if not target.resolve().is_relative_to(into.resolve()):
-            raise Damaged(f"{entry.path!r} is not a name below {path}.")
+            raise Damaged(f"{name!r} is not a name below {path}.")
+    for name, target in targets.items():
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(lake.fs.get(pin.repository, pin.commit, entry.path))
+        lake.fs.download(pin.repository, pin.commit, name, target)
     return into
 
 

@@ -11,12 +11,18 @@ from tests.attacks.conftest import ATTACKS, summary
 ALL = {number: {"passed"} for number in range(1, ATTACKS + 1)}
 
 
-def test_every_attack_has_a_test() -> None:
-    sources = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
-    functions = [node for source in sources for node in ast.walk(ast.parse(source))]
-    names = [node.name for node in functions if isinstance(node, ast.FunctionDef)]
-    numbers = {int(found[1]) for name in names if (found := re.match(r"test_(\d\d)_", name))}
-    assert numbers == set(ALL)
+def test_every_attack_has_a_test_and_the_list_says_where() -> None:
+    here: dict[int, set[str]] = {}
+    for path in Path(__file__).parent.glob("test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (
+                found := re.match(r"test_(\d\d)_", node.name)
+            ):
+                here.setdefault(int(found[1]), set()).add(path.name)
+    assert here.keys() == ALL.keys()
+    listed = Path(__file__).parents[2].joinpath("docs/attacks.md").read_text()
+    rows = re.findall(r"^\| (\d+) \|.*\| ([^|]*) \|$", listed, re.MULTILINE)
+    assert {int(number): set(re.findall(r"`(.*?)`", files)) for number, files in rows} == here
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import httpx
@@ -23,11 +24,12 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture
 def flights(http, endpoint):
     """The repository that the guide speaks of, with a table and the branches it writes on."""
-    made = http.post(
-        "/repositories", json={"name": "flights", "storage_namespace": "local://flights-guide"}
-    )
+    # A real lakeFS takes a namespace once, even when its repository is gone.
+    namespace = f"local://guide-{uuid.uuid4().hex[:12]}"
+    made = http.post("/repositories", json={"name": "flights", "storage_namespace": namespace})
     if made.status_code == 409:
         pytest.skip("this lakeFS has a repository flights already")
+    assert made.status_code == 201, made.text
     rows = pl.DataFrame({"id": [1, 2, 3], "delay_min": [0.0, 5.5, -3.0]})
     uri = "s3://flights/main/tables/flights"
     write_deltalake(uri, rows, storage_options=endpoint.storage_options)

@@ -20,10 +20,10 @@ from pathlib import Path
 
 from flows import audit
 from flows.audit import reading
-from security.audit import check_growth
+from security.audit.log import check_growth
 from storage import registry
 from storage.lake import Lake, releases
-from storage.lakefs import Access
+from storage.lake.client import Access
 from storage.runs import Outcome, Run, commit_once
 
 SMALL, LARGE, ROUNDS, PER_COMMIT = 10, 10_000, 15, 500

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from lake_server import REPOSITORY, SAID, made, prepare
 
-from storage.embedded import history, ranges
-from storage.embedded.branches import create_branch
+from storage.embedded.graph import heads, ranges
+from storage.embedded.graph.branches import create_branch
+from storage.embedded.graph.objects import find_object, put_object
 from storage.embedded.lake import Lake
-from storage.embedded.objects import find_object, put_object
 
 LAYOUTS = [(64, 64), (128, 64), (256, 16), (256, 64), (256, 1 << 20), (1024, 64)]
 FLAT = 1 << 20
@@ -40,12 +40,12 @@ def _layout_row(lake: Lake, size: int, rounds: int) -> tuple[float, ...]:
         for key in (number * 7919 % size, number * 104729 % size):
             value = made((number + 1) * size + key)
             lake.write(lambda view, k=key, v=value: put_object(view, *MAIN, f"data/{k:07}", v))
-        found["commit"].append(timed(lambda: history.commit(lake, REPOSITORY, "main", SAID)))
+        found["commit"].append(timed(lambda: heads.commit(lake, REPOSITORY, "main", SAID)))
     written = (stored(lake) - before) / rounds / 1e3
     for number in range(rounds):
         side(lake, number, size)
         found["merge"].append(
-            timed(lambda n=number: history.merge(lake, REPOSITORY, f"s{n}", "main", SAID))
+            timed(lambda n=number: heads.merge(lake, REPOSITORY, f"s{n}", "main", SAID))
         )
     lake.close()
     for number in range(rounds):
@@ -67,7 +67,7 @@ def side(lake: Lake, number: int, size: int) -> None:
         lambda view: create_branch(view, REPOSITORY, name, "main", hidden=False, force=False)
     )
     lake.write(lambda view: put_object(view, REPOSITORY, name, key, value))
-    history.commit(lake, REPOSITORY, name, SAID)
+    heads.commit(lake, REPOSITORY, name, SAID)
 
 
 def stored(lake: Lake) -> int:

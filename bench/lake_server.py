@@ -14,11 +14,11 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from storage.embedded import history, repositories
-from storage.embedded.history import Message
+from storage.embedded.graph import heads, repositories
+from storage.embedded.graph.heads import Message
+from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.staging import stage
 from storage.embedded.lake import Lake
-from storage.embedded.ranges import Entry, entry
-from storage.embedded.staging import stage
 
 KEY, SECRET = "AKIAHEADRACEBENCH", "only-for-a-benchmark"
 REPOSITORY = "bench"
@@ -140,7 +140,7 @@ def prepare(root: Path, size: int) -> None:
 
     lake.write(fill)
     if size:
-        history.commit(lake, REPOSITORY, "main", SAID)
+        heads.commit(lake, REPOSITORY, "main", SAID)
     lake.close()
 
 

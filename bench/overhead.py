@@ -32,7 +32,7 @@ from examples.flights.pipeline import pipeline
 from flows.gate.opened import open_candidate
 from flows.gate.verdict import measure_gates, signed_verdict
 from flows.ingest.land import land, waiting
-from flows.keys import make_keys
+from flows.keys.first_keys import make_keys
 from flows.learn.dataset import feature_frame, split_by_time, training_frame
 from flows.learn.exported import PROFILE
 from flows.learn.fit import fit
@@ -44,18 +44,18 @@ from flows.origin import code
 from flows.pipeline import Pipeline
 from flows.profile.performance import performance
 from flows.profile.profile import Profile
-from flows.serve.register import register_candidate
-from flows.signing import recipient, signer
+from flows.release.register import register_candidate
 from flows.train.candidate import make_candidate
 from flows.train.seal import Trained, sealed_candidate
-from flows.trust import Trusted
+from flows.trust.installation import Trusted
+from flows.trust.key_access import recipient, signer
 from storage import tables
-from storage.candidates import put, put_verdict
 from storage.lake import Lake
-from storage.lakefs import Access
+from storage.lake.client import Access
 from storage.landing import deliver, take_stock
-from storage.manifests import manifests
 from storage.registry import head
+from storage.registry.candidates import put, put_verdict
+from storage.tables.manifests import manifests
 
 KEY, SECRET = "AKIAHEADRACEBENCH", "only-for-a-benchmark"
 MONTHS = (1, 2, 3)

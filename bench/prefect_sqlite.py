@@ -21,12 +21,12 @@ from pathlib import Path
 from socket import socket
 from statistics import quantiles
 
+from flows.machine.probes import answers
+from flows.machine.process_environment import environment
+from flows.machine.processes import wait_until
 from flows.settings import Settings
-from flows.up.asking import answers
-from flows.up.processes import wait_until
-from flows.up.surroundings import environment
 
-OURS = ("-m", "flows.prefect_server", "--port")
+OURS = ("-m", "flows.machine.prefect_server", "--port")
 STOCK = ("-m", "prefect", "server", "start", "--port")
 
 

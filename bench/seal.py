@@ -111,11 +111,11 @@ def cpu_of(work: Callable[[], object]) -> float:
 
 def prepare(work: Path, mib: int) -> None:
     """Keys, a payload of random bytes, and one whole release to verify and open."""
-    from security.bundle import seal
-    from security.gates import GateRule
-    from security.keys import init_keys, load_signer
-    from security.policy import TrustPolicy, load_root
-    from security.release import sign_gates, sign_provenance, sign_release
+    from security.policy.gates import GateRule
+    from security.policy.key_homes import init_keys, load_signer
+    from security.policy.trust_policy import TrustPolicy, load_root
+    from security.release.bundle import seal
+    from security.release.signing import sign_gates, sign_provenance, sign_release
 
     gates = {MODEL: (GateRule("log_loss", "<=", "0.45"),)}
     init_keys(work / "keys", gates=gates)
@@ -137,7 +137,7 @@ def prepare(work: Path, mib: int) -> None:
 
 
 def build() -> object:
-    from security.provenance import Build, DataPin
+    from security.release.provenance import Build, DataPin
 
     return Build(
         run_id="train-1", pipeline="flights", model=MODEL, code_commit="0" * 40, code_clean=True,
@@ -149,11 +149,11 @@ def build() -> object:
 
 def child(work: Path, job: str) -> None:
     """One job in this fresh process on one CPU: its time, and its memory before and at peak."""
-    from security.bundle import seal
-    from security.keys import load_recipient, load_signer
-    from security.opening import verify_and_open
-    from security.policy import TrustPolicy, load_root
-    from security.release import sign_provenance
+    from security.policy.key_homes import load_recipient, load_signer
+    from security.policy.trust_policy import TrustPolicy, load_root
+    from security.release.bundle import seal
+    from security.release.opening import verify_and_open
+    from security.release.signing import sign_provenance
 
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     policy = TrustPolicy.load(work / "keys", root=load_root(work / "keys" / "root.json"))
@@ -184,9 +184,9 @@ def peak_mib() -> float:
 
 def fixed_cost(work: Path) -> dict[str, float]:
     """CPU milliseconds of sealing and signing 1 KiB: for one recipient, and for each one more."""
-    from security.bundle import seal
-    from security.keys import Recipient, load_signer
-    from security.release import sign_provenance
+    from security.policy.key_homes import Recipient, load_signer
+    from security.release.bundle import seal
+    from security.release.signing import sign_provenance
 
     (work / "small").write_bytes(b"x" * 1024)
     trainer = load_signer(work / "keys", "trainer")

@@ -125,15 +125,15 @@ def serve_headrace(folder: Path, port: int) -> None:
     os.environ["POLARS_MAX_THREADS"] = "1"
     import onnxruntime
 
-    from flows.serve.assembly import Place, Service
-    from flows.serve.encode import EncodingFile
-    from flows.serve.limits import Limits
-    from flows.serve.model import Deployment, ServedModel
-    from flows.serve.service import listen
-    from flows.serve.spool import SpoolLimits
-    from security.keys import init_keys
+    from flows.service.__main__ import listen
+    from flows.service.assembly import Place, Service
+    from flows.service.encode import EncodingFile
+    from flows.service.limits import Limits
+    from flows.service.model import Deployment, ServedModel
+    from flows.service.spool import SpoolLimits
+    from security.policy.key_homes import init_keys
     from storage.lake import Lake
-    from storage.lakefs import Access
+    from storage.lake.client import Access
 
     lake = Lake(Access(os.environ["LAKEFS_ENDPOINT"], KEY, SECRET))
     lake.create_pipeline("bench")

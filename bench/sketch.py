@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from flows.monitor.distances import distances, kolmogorov_smirnov
+from flows.profile.distances import distances, kolmogorov_smirnov
 from flows.profile.grid import Grid
 from flows.profile.sketch import Sketch, sketch
 

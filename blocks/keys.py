@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 from blocks.closed import ClosedBlock
 
 if TYPE_CHECKING:
-    from security.pairs import Opener, RoleSigner
+    from security.keys.pairs import Opener, RoleSigner
 
 _SOURCE = "file:FOLDER, env:NAME, command:PROGRAM ARGS or prefect-secret:NAME"
 
@@ -51,7 +51,7 @@ class SigningKeys(ClosedBlock):
 
         Raises: BadKey if it is missing, readable by others, malformed or locked.
         """
-        from security.sources import signer_from
+        from security.keys.sources import signer_from
 
         return signer_from(
             self.source or f"file:{self.folder}",
@@ -92,7 +92,7 @@ class DecryptionKey(ClosedBlock):
 
         Raises: BadKey if it is missing, readable by others, malformed or locked.
         """
-        from security.sources import recipient_from
+        from security.keys.sources import recipient_from
 
         return recipient_from(
             self.source,
@@ -103,7 +103,7 @@ class DecryptionKey(ClosedBlock):
 
 
 def secret_text(name: str) -> str:
-    """The text in a Prefect Secret block, for `security.sources`.
+    """The text in a Prefect Secret block, for `security.keys.sources`.
 
     Raises: BadKey if there is no such block, or it does not hold text.
     """

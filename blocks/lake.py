@@ -33,7 +33,7 @@ class LakeCredentials(ClosedBlock):
     def get_client(self) -> "Lake":
         """The lake that this key opens."""
         from storage.lake import Lake
-        from storage.lakefs import Access
+        from storage.lake.client import Access
 
         secret = self.secret_access_key.get_secret_value()
         return Lake(Access(self.endpoint, self.access_key_id, secret))

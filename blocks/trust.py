@@ -8,7 +8,7 @@ from pydantic import Field
 from blocks.closed import ClosedBlock
 
 if TYPE_CHECKING:
-    from security.policy import TrustPolicy
+    from security.policy.trust_policy import TrustPolicy
 
 
 class TrustPolicyRef(ClosedBlock):
@@ -38,6 +38,6 @@ class TrustPolicyRef(ClosedBlock):
 
         Raises: Untrusted if they do not hold.
         """
-        from security.policy import TrustPolicy, load_root
+        from security.policy.trust_policy import TrustPolicy, load_root
 
         return TrustPolicy.load(self.folder, root=load_root(self.root))

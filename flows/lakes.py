@@ -8,7 +8,7 @@ from flows.pipeline import Pipeline, load_pipeline
 from flows.settings import Settings
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
-from storage.lakefs import Access
+from storage.lake.client import Access
 from storage.runs import Provenance
 
 
@@ -69,7 +69,7 @@ def open_pipeline(reference: str | None = None) -> Opened:
 
 
 def _pin(lake: Lake, repository: str, ref: str) -> Pin:
-    from flows.data import moments
+    from storage.versions import moments
 
     try:
         # Such a text cannot be a ref of lakeFS's, and some versions answer 500 when asked.

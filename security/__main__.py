@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from security.audit_proof import MAX_PROOF_BYTES, verify_proof
+from security.audit.proof import MAX_PROOF_BYTES, verify_proof
 from security.errors import SecurityError
 from security.files import read_regular
-from security.policy import TrustPolicy, load_root
-from security.record import to_json
-from security.story import account
-from security.verify import Step, VerifiedRelease, verification
+from security.formats.strict_json import to_json
+from security.policy.trust_policy import TrustPolicy, load_root
+from security.release.story import account
+from security.release.verify import Step, VerifiedRelease, verification
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated
 
 from security.errors import Untrusted
-from security.record import Text
+from security.formats.strict_json import Text
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _NEXT = ".next"

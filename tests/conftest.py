@@ -19,7 +19,7 @@ import pytest
 from hypothesis import settings
 
 from storage.lake import Lake
-from storage.lakefs import Access
+from storage.lake.client import Access
 
 # How long an example takes tells how busy the machine is, not whether the code is right.
 settings.register_profile("untimed", deadline=None)

@@ -16,18 +16,18 @@ from typer.testing import CliRunner, Result
 
 from examples.flights.pipeline import pipeline as flights
 from flows.audit import append, registration
-from flows.cli import assemble
+from flows.cli.main import assemble
 from flows.ingest.land import land, waiting
 from flows.pipeline import Gate, Pipeline
-from flows.serve.promote import Promotion, promote
-from flows.serve.rollback import EnvironmentRollback, roll_back_environment
-from flows.timestamp.fresh import refresh_timestamp
-from flows.trust import Trusted
-from security.bundle import seal
-from security.keys import load_signer
-from security.policy import TrustPolicy, load_root
-from security.release import sign_gates, sign_provenance, sign_release
-from security.statement import Build, DataPin
+from flows.release.promote import Promotion, promote
+from flows.release.rollback import EnvironmentRollback, roll_back_environment
+from flows.release.timestamp import refresh_timestamp
+from flows.trust.installation import Trusted
+from security.policy.key_homes import load_signer
+from security.policy.trust_policy import TrustPolicy, load_root
+from security.release.bundle import seal
+from security.release.signing import sign_gates, sign_provenance, sign_release
+from security.release.statement import Build, DataPin
 from storage import registry, tables
 from storage.lake import Lake, Pin
 from storage.landing import deliver, take_stock

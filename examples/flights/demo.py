@@ -22,18 +22,19 @@ from examples.flights.feed import MONTHS, Feeds, delivery, month_bounds
 from examples.flights.service import Service
 from examples.flights.traffic import replay, requests
 from examples.flights.year import request, rows_of
+from flows.context import Stage
 from flows.errors import EmptyWindow, Misconfigured
 from flows.ingest.land import waiting
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
-from flows.serve.register import registration
-from flows.serve.rollback import roll_back_environment
-from flows.stage import Stage
+from flows.release.register import registration
+from flows.release.rollback import roll_back_environment
 from flows.tables import PREDICTIONS
-from storage import candidates, records
 from storage.errors import Conflict
 from storage.landing import deliver, take_stock
-from storage.records import Record
+from storage.registry import candidates
+from storage.runs import records
+from storage.runs.records import Record
 
 FIRST_LIVE_MONTH = 4
 BROKEN_MONTH = 8

@@ -14,8 +14,8 @@ from examples.flights.feed import MONTHS, YEAR
 from flows.settings import Settings
 
 if TYPE_CHECKING:
+    from flows.context import Stage
     from flows.monitor.decide import Decision
-    from flows.stage import Stage
 
 STEPS = {
     "deliver": "a feed hands over sealed batches on the landing branch",
@@ -48,7 +48,7 @@ def run_demo(settings: Settings) -> None:
     """The whole year on the running machine, then what it came to."""
     _use_own_prefect(settings)
     from examples.flights.demo import FIRST_LIVE_MONTH, Demo
-    from flows.stage import open_stage
+    from flows.context import open_stage
 
     console = _console()
     stage, tell = open_stage(), Teller(console)
@@ -127,7 +127,7 @@ def _console() -> Console:
 
 def _use_own_prefect(settings: Settings) -> None:
     """Prefect reads its settings when it is imported: before that, point it at our server."""
-    from flows.up import environment
+    from flows.machine import environment
 
     ours = environment(settings)
     os.environ.update({k: v for k, v in ours.items() if k.startswith(("PREFECT_", "HEADRACE_"))})

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from examples.flights.feed import MONTHS, YEAR
+from flows.context import Stage
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
-from flows.stage import Stage
 from flows.tables import PREDICTIONS
-from storage import records, registry
+from storage import registry
 from storage.lake import Pin
-from storage.records import Record
+from storage.runs import records
+from storage.runs.records import Record
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,17 @@
 
 from datetime import UTC, datetime
 
-from flows import signing
 from flows.audit import reading
 from flows.pipeline import Pipeline
-from flows.trust import Trusted
-from security.audit import Checkpoint, sign_checkpoint, verify_checkpoint
-from security.index import moment_text
-from security.policy import TrustPolicy
-from storage import records, registry
+from flows.trust import key_access
+from flows.trust.installation import Trusted
+from security.audit.log import Checkpoint, sign_checkpoint, verify_checkpoint
+from security.policy.trust_policy import TrustPolicy
+from security.release.index import moment_text
+from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.runs import Provenance, Run, commit_once
+from storage.runs import Provenance, Run, commit_once, records
 
 STAGE = "checkpoint"
 
@@ -34,7 +34,7 @@ def refresh_checkpoint(
     if standing is not None and standing.size > known.size:
         # Another place of this role signed it: this one has not seen that part of the log grow.
         reading.read_log(lake, pin).check_grown_from(standing.size, standing.root)
-    signer = signing.signer(trusted.keys, "timestamp")
+    signer = key_access.signer(trusted.keys, "timestamp")
     envelope = sign_checkpoint(now, created=moment_text(datetime.now(UTC)), signer=signer)
 
     def body(run: Run) -> None:

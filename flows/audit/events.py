@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from security.audit import Entry, Kind
-from security.envelope import INTOTO, MAX_ENVELOPE_BYTES, Verified
+from security.audit.log import Entry, Kind
 from security.errors import CannotDecrypt, SecurityError
 from security.files import read_regular
-from security.index import moment_text
-from security.policy import RULES, TRUST, TrustPolicy
-from security.record import Identifier, Line, Moment, Name, Sha256
-from security.trust import Enrolled, PairRecord, Trust
-from security.verify import GATES, PROVENANCE, RELEASE
+from security.formats.envelope import INTOTO, MAX_ENVELOPE_BYTES, Verified
+from security.formats.strict_json import Identifier, Line, Moment, Name, Sha256
+from security.policy.documents import Enrolled, PairRecord, Trust
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy
+from security.release.index import moment_text
+from security.release.verify import GATES, PROVENANCE, RELEASE
 from storage.errors import StorageError
 from storage.registry import ReleaseRef
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from flows.audit import reading
 from flows.audit.checkpoint import standing_checkpoint
-from security.audit import Checkpoint, Entry, Kind
-from security.envelope import INTOTO, unverified_payload
+from security.audit.log import Checkpoint, Entry, Kind
 from security.errors import Untrusted
-from security.index import INDEX_TYPE, TIMESTAMP_TYPE
-from security.policy import RULES, TRUST, TrustPolicy
-from security.trust import RULES_TYPE, TRUST_TYPE
-from security.verify import RELEASE
+from security.formats.envelope import INTOTO, unverified_payload
+from security.policy.documents import RULES_TYPE, TRUST_TYPE
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy
+from security.release.index import INDEX_TYPE, TIMESTAMP_TYPE
+from security.release.verify import RELEASE
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin

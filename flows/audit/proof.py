@@ -2,10 +2,10 @@
 
 from flows.audit.checkpoint import checkpoint_envelope
 from flows.audit.reading import read_log
-from security.audit import verify_checkpoint
-from security.audit_proof import Proof, prove
+from security.audit.log import verify_checkpoint
+from security.audit.proof import Proof, prove
 from security.errors import Untrusted
-from security.policy import RULES, TRUST, TrustPolicy
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy
 from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef
 

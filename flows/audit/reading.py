@@ -8,10 +8,10 @@ audit/checkpoint.dsse.json    the timestamp role's word for a size and root
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from security.audit import SEGMENT, Log, Peaks, check_growth, lines_of
+from security.audit.log import SEGMENT, Log, Peaks, check_growth, lines_of
 from security.errors import Untrusted
 from security.files import read_regular, replace_file
-from security.record import from_bytes, to_bytes
+from security.formats.strict_json import from_bytes, to_bytes
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.audit.events import Event
 from security.errors import Untrusted
 from security.files import read_regular, replace_file
-from security.record import from_bytes, to_bytes
+from security.formats.strict_json import from_bytes, to_bytes
 
 MAX_EVENTS = 1000
 MAX_EVENT_BYTES = 16 * 2**10

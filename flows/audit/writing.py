@@ -11,13 +11,12 @@ from pathlib import Path
 
 from flows.audit import reading, spool
 from flows.audit.events import SERVICE, Event, refusal
-from security.audit import SEGMENT, line_of
+from security.audit.log import SEGMENT, line_of
 from security.errors import CannotDecrypt, Untrusted
-from security.record import to_bytes
-from storage import records
+from security.formats.strict_json import to_bytes
 from storage.errors import StorageError
 from storage.lake import LANDING, MAIN, Lake, releases
-from storage.runs import Provenance, Run, commit_once
+from storage.runs import Provenance, Run, commit_once, records
 
 STAGE = "audit"
 # Where those who may not write the log leave what they have to tell, beside their predictions.

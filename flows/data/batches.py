@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from flows.ingest import land
-from storage import landing, records
+from storage import landing
 from storage.lake import Lake, Pin
 from storage.landing import Batch
-from storage.records import Record
+from storage.runs import records
+from storage.runs.records import Record
 
 State = Literal["waiting", "merged", "refused", "undone"]
 

@@ -11,10 +11,11 @@ from flows.data.history import Entry, last_writers
 from flows.ingest import land
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
-from storage import records, tables
+from storage import tables
 from storage.errors import Damaged, NotFound, Refused
-from storage.forget import STAGE as FORGET
+from storage.forgetting.forget import STAGE as FORGET
 from storage.lake import Lake, Pin
+from storage.runs import records
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
 

@@ -9,9 +9,9 @@ import polars as pl
 
 from flows.data.drift import ColumnMove, column_moves
 from storage import tables
-from storage.compare import Comparison, compare, schema_changes
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
+from storage.tables.compare import Comparison, compare, schema_changes
 
 SAMPLE = 5
 

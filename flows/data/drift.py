@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from flows.monitor.distances import jensen_shannon, mean, sd
+from flows.profile.distances import jensen_shannon, mean, sd
 from flows.profile.grid import CELLS, Axis, Cells, Grid, is_text
 from flows.profile.sketch import ColumnSketch, Sketch, merge_all, sketch
 

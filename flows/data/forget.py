@@ -13,14 +13,15 @@ from flows.data.batches import batch_states
 from flows.errors import Misconfigured
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
-from storage import forget, records, registry, tables
+from storage import registry, tables
 from storage.errors import Damaged, NotFound, Refused
-from storage.forget import Survey
+from storage.forgetting import forget
+from storage.forgetting.forget import Survey
+from storage.forgetting.selection import ByAge, ByKey, Selection
+from storage.forgetting.traces import Search
 from storage.lake import LANDING, MAIN, Lake, Pin, releases
 from storage.landing import take_stock
-from storage.runs import Outcome, Provenance
-from storage.selection import ByAge, ByKey, Selection
-from storage.traces import Search
+from storage.runs import Outcome, Provenance, records
 
 # More values are not worth a search each.
 _MOST_VALUES = 100

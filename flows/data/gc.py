@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 from flows.data.batches import batch_states
 from flows.ingest import land
-from storage import landing, records, tables
+from storage import landing, tables
 from storage.errors import NotFound
 from storage.lake import LANDING, Lake, Pin
-from storage.reaper import STAGE_DEADLINE, reapable
+from storage.runs import records
+from storage.runs.reaper import STAGE_DEADLINE, reapable
 
 
 @dataclass(frozen=True, slots=True)

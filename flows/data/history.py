@@ -7,11 +7,14 @@ from itertools import islice
 
 from flows.ingest import land
 from flows.tables import quarantine_table
-from storage import branches, forget, records, rollback, tables
+from storage import tables
 from storage.errors import NotFound
+from storage.forgetting import forget
 from storage.lake import Lake, Pin
-from storage.lakefs import Commit
-from storage.records import Record
+from storage.lake.client import Commit
+from storage.runs import records
+from storage.runs.records import Record
+from storage.versions import merge, rollback
 
 # How far back the search for one table's commits goes.
 REACH = 100_000
@@ -99,7 +102,7 @@ def row_changes(record: Record) -> tuple[RowChange, ...]:
                 for table, count in added.items()
                 if record.counts[count]
             )
-        case branches.STAGE:
+        case merge.STAGE:
             return tuple(_merged(record, table) for table in _counted(record, "added"))
         case forget.STAGE:
             return tuple(
@@ -118,7 +121,7 @@ def note(record: Record) -> str:
     match record.stage:
         case land.STAGE:
             return f"batch {details['batch']}"
-        case branches.STAGE:
+        case merge.STAGE:
             return f"branch {details['branch']}"
         case forget.STAGE:
             return f"{details['reason']}; purge after {str(details['purge_after'])[:10]}"

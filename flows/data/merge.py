@@ -6,10 +6,10 @@ import polars as pl
 
 from flows.data.contracts import contract_of, row_keys
 from flows.pipeline import Dataset, Pipeline
-from storage.branches import Applied, Check, merge_branch
 from storage.errors import Refused
 from storage.lake import MAIN, Lake
 from storage.runs import Outcome, Provenance
+from storage.versions.merge import Applied, Check, merge_branch
 
 _KEY_RULE = "primary_key"
 _SHOWN = 3

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows.tables import quarantine_table
-from storage import records, rollback, tables
+from storage import tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.records import Record
-from storage.rollback import Request
-from storage.runs import Outcome, Provenance
+from storage.runs import Outcome, Provenance, records
+from storage.runs.records import Record
 from storage.tables import Snapshot
+from storage.versions import rollback
+from storage.versions.rollback import Request
 
 
 @dataclass(frozen=True, slots=True)

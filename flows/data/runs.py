@@ -2,7 +2,7 @@
 
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
-from storage.records import Record
+from storage.runs.records import Record
 
 
 def find_one(lake: Lake, pin: Pin, prefix: str) -> Record:

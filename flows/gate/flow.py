@@ -16,27 +16,26 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import audit
-from flows.card import render_card
-from flows.champion import Champion, champion_of
+from flows.context import Stage, open_stage
 from flows.errors import EmptyWindow
 from flows.events import PASSED, announce
 from flows.gate.gates import Evidence
 from flows.gate.opened import Opened, open_candidate
 from flows.gate.verdict import Verdict, against, measure_gates, refusal, signed_verdict
+from flows.learn.champion import Champion, champion_of
 from flows.learn.dataset import Split
 from flows.learn.window import by_day, prepare
 from flows.profile.plots import calibration_plot
-from flows.signing import recipient, signer
-from flows.stage import Stage, open_stage
-from flows.trust import Trusted
+from flows.release.card import render_card
+from flows.trust.installation import Trusted
+from flows.trust.key_access import recipient, signer
 from security.errors import Untrusted
-from security.gates import GateEvidence
-from storage import candidates
+from security.policy.gates import GateEvidence
 from storage.errors import NotFound
 from storage.lake import MAIN, Pin
-from storage.records import Record
-from storage.registry import head
+from storage.registry import candidates, head
 from storage.runs import Run
+from storage.runs.records import Record
 
 STAGE = candidates.GATE
 

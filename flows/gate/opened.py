@@ -12,21 +12,22 @@ from typing import Any
 
 import numpy as np
 
-from flows.fingerprints import fingerprints
 from flows.learn.exported import MODEL, SKOPS, Exported
 from flows.pipeline import Pipeline
-from security.bundle import open_sealed
-from security.candidate import VerifiedCandidate, verify_candidate
+from flows.pipeline.fingerprints import fingerprints
 from security.errors import Untrusted
-from security.index import read_moment
-from security.load import load_onnx, load_skops
-from security.pairs import Opener
-from security.policy import TrustPolicy
-from security.provenance import Build
-from storage import candidates, registry
+from security.keys.pairs import Opener
+from security.policy.trust_policy import TrustPolicy
+from security.release.bundle import open_sealed
+from security.release.candidate import VerifiedCandidate, verify_candidate
+from security.release.index import read_moment
+from security.release.load import load_onnx, load_skops
+from security.release.provenance import Build
+from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.manifests import manifests
+from storage.registry import candidates
+from storage.tables.manifests import manifests
 
 # How far back a branch's own commits are looked through.
 _REACH = 100_000

@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from flows.champion import Champion
 from flows.errors import EmptyWindow
 from flows.gate.gates import Evidence, judge
 from flows.gate.opened import Opened
 from flows.gate.parity import parity
-from flows.gate.rules import measured
+from flows.learn.champion import Champion
 from flows.learn.dataset import Split
 from flows.pipeline import Pipeline
+from flows.pipeline.gate_rules import measured
 from security.errors import Untrusted
-from security.gates import GateEvidence, shortfalls
-from security.pairs import RoleSigner
-from security.policy import TrustPolicy
-from security.provenance import Build
-from security.release import sign_gates
-from security.verify import GATES
+from security.keys.pairs import RoleSigner
+from security.policy.gates import GateEvidence, shortfalls
+from security.policy.trust_policy import TrustPolicy
+from security.release.provenance import Build
+from security.release.signing import sign_gates
+from security.release.verify import GATES
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.context import open_stage
 from flows.ingest.land import Landed, land, survey
-from flows.stage import open_stage
 from storage.lake import MAIN
 from storage.landing import Batch, take_stock
 

@@ -8,11 +8,11 @@ from flows.errors import ContractBroken
 from flows.ingest.validate import check_batch
 from flows.pipeline import Dataset, Pipeline
 from flows.tables import predictions, quarantine_table
-from storage import landing, records
+from storage import landing
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin
 from storage.landing import Batch
-from storage.runs import Provenance, Run, commit_once
+from storage.runs import Provenance, Run, commit_once, records
 
 STAGE = "ingest"
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from flows.errors import EmptyWindow
-from flows.monitor.distances import distances, sd
 from flows.profile.day_means import DayTest, shift_test
+from flows.profile.distances import distances, sd
 from flows.profile.grid import Cells
 from flows.profile.profile import Days, Profile, day_means
 from flows.profile.sketch import ColumnSketch, merge_all

@@ -10,8 +10,9 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.champion import Champion, champion_of
+from flows.context import Stage, open_stage
 from flows.events import announce
+from flows.learn.champion import Champion, champion_of
 from flows.monitor import ledger
 from flows.monitor.decide import Decision, decide
 from flows.monitor.evidence import MonitorEvidence
@@ -22,14 +23,12 @@ from flows.monitor.plots import daily_loss_plot, drift_plot
 from flows.monitor.rules import MonitorRules
 from flows.profile.day_means import DayTest
 from flows.profile.profile import Profile
-from flows.stage import Stage, open_stage
 from flows.tables import PREDICTIONS
-from flows.trust import Trusted
-from storage import records
+from flows.trust.installation import Trusted
 from storage.lake import MAIN, Pin
 from storage.registry import head
 from storage.runs import Outcome as RunOutcome
-from storage.runs import Run
+from storage.runs import Run, records
 
 STAGE = "monitor"
 # A season's worth: enough to learn from, recent enough to differ, cheap enough to fit every time.

@@ -7,14 +7,13 @@ ledger/<decision id>.grade.json   what it was worth, once labels came
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flows.decided import LEDGER, path_of
+from flows.ledger import LEDGER, path_of
 from flows.monitor.decide import Decision, PastDecision, RunState
 from flows.monitor.evidence import MonitorEvidence
 from flows.monitor.grade import Grade
 from flows.profile.record import decode, encode
-from storage import records
 from storage.lake import Lake, Pin
-from storage.runs import Run
+from storage.runs import Run, records
 
 _GRADE = ".grade.json"
 

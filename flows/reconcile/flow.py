@@ -13,14 +13,15 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed
 
 from flows import audit
+from flows.context import Stage, open_stage
 from flows.monitor import ledger
-from flows.stage import Stage, open_stage
-from flows.trust import Trusted
-from storage import candidates, records, registry
+from flows.trust.installation import Trusted
+from storage import registry
 from storage.lake import MAIN, Pin
-from storage.reaper import STAGE_DEADLINE, reap
-from storage.records import Record
-from storage.registry import ReleaseRef, head
+from storage.registry import ReleaseRef, candidates, head
+from storage.runs import records
+from storage.runs.reaper import STAGE_DEADLINE, reap
+from storage.runs.records import Record
 
 GRACE = timedelta(minutes=1)
 

@@ -17,22 +17,21 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.decided import decided_until
+from flows.context import Stage, open_stage
 from flows.events import TRAINED, announce
 from flows.learn.dataset import Split
 from flows.learn.fit import Fitted, fit
 from flows.learn.window import latest_label, prepare, whole_second
-from flows.signing import signer
-from flows.stage import Stage, open_stage
+from flows.ledger import decided_until
 from flows.train.candidate import Candidate, describe, make_candidate
 from flows.train.seal import Trained, sealed_candidate
-from flows.trust import Trusted
-from storage import candidates, records
+from flows.trust.installation import Trusted
+from flows.trust.key_access import signer
 from storage.lake import MAIN, Pin
-from storage.manifests import manifests
-from storage.records import Record
-from storage.registry import head
-from storage.runs import Outcome, Run
+from storage.registry import candidates, head
+from storage.runs import Outcome, Run, records
+from storage.runs.records import Record
+from storage.tables.manifests import manifests
 
 STAGE = "train"
 

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.errors import Misconfigured
-from flows.fingerprints import fingerprints
 from flows.pipeline import Param, Pipeline
-from security.bundle import seal
-from security.index import moment_text
-from security.pairs import RoleSigner
-from security.policy import TrustPolicy
-from security.provenance import Build, DataPin
-from security.release import sign_provenance
+from flows.pipeline.fingerprints import fingerprints
+from security.keys.pairs import RoleSigner
+from security.policy.trust_policy import TrustPolicy
+from security.release.bundle import seal
+from security.release.index import moment_text
+from security.release.provenance import Build, DataPin
+from security.release.signing import sign_provenance
 from storage.lake import Pin
 
 

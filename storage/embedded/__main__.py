@@ -20,19 +20,19 @@ import apsw
 import uvicorn
 from starlette.applications import Starlette
 
-from storage.embedded import first_key
-from storage.embedded.access_log import AccessLog
 from storage.embedded.app import create_app
-from storage.embedded.deadlines import (
+from storage.embedded.http.access_log import AccessLog
+from storage.embedded.http.deadlines import (
     MOST_HEADER_BYTES,
     DeadlineProtocol,
     allow_descriptors,
     sweep,
 )
-from storage.embedded.keyring import Keyring
-from storage.embedded.keys import ADMIN, EVERYTHING
+from storage.embedded.keys import first_key
+from storage.embedded.keys.access_keys import ADMIN, EVERYTHING
+from storage.embedded.keys.keyring import Keyring
+from storage.embedded.keys.sessions import Credentials
 from storage.embedded.lake import make_durable_folder
-from storage.embedded.sessions import Credentials
 from storage.errors import Refused, StorageError, Unavailable
 
 DRAIN_S = 30

@@ -15,21 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from storage.embedded import (
-    own_api,
-    rest_branches,
-    rest_commits,
-    rest_objects,
-    rest_openapi,
-    rest_repositories,
-    rest_service,
-    rest_unsupported,
-    rest_uploads,
-)
-from storage.embedded.access import check_route
-from storage.embedded.access_log import AccessLog
-from storage.embedded.boot import open_sound
-from storage.embedded.calls import (
+from storage.embedded.http.access_log import AccessLog
+from storage.embedded.http.calls import (
     HEAD_CHANGES_AT_ONCE,
     Call,
     Handler,
@@ -37,27 +24,42 @@ from storage.embedded.calls import (
     api_query,
     refusal,
 )
-from storage.embedded.keyring import Keyring
-from storage.embedded.keys import Key
-from storage.embedded.metrics import Metrics
-from storage.embedded.observed import Observed
-from storage.embedded.s3_gateway import Gateway
-from storage.embedded.s3_multipart import remove_orphans
-from storage.embedded.sessions import Credentials, Keys, authenticate
-from storage.embedded.sigv4 import is_signed
-from storage.embedded.unread import UnreadBodies
+from storage.embedded.http.grants import check_route
+from storage.embedded.http.metrics import Metrics
+from storage.embedded.http.observed import Observed
+from storage.embedded.http.unread import UnreadBodies
+from storage.embedded.keys.access_keys import Key
+from storage.embedded.keys.keyring import Keyring
+from storage.embedded.keys.sessions import Credentials, Keys, authenticate
+from storage.embedded.rest import (
+    branches,
+    commits,
+    objects,
+    openapi,
+    own_api,
+    repositories,
+    unsupported,
+    uploads,
+)
+from storage.embedded.rest import (
+    service as rest_service,
+)
+from storage.embedded.s3.gateway import Gateway
+from storage.embedded.s3.multipart import remove_orphans
+from storage.embedded.s3.sigv4 import is_signed
+from storage.embedded.upkeep.boot import open_sound
 from storage.errors import StorageError
 
 API = "/api/v1"
 KeyOf = Callable[[Request], Key | None]
 _MODULES = (
     rest_service,
-    rest_repositories,
-    rest_branches,
-    rest_commits,
-    rest_objects,
-    rest_uploads,
-    rest_unsupported,
+    repositories,
+    branches,
+    commits,
+    objects,
+    uploads,
+    unsupported,
 )
 
 
@@ -103,7 +105,7 @@ def create_app(
 
 
 async def _describe(_: Request) -> Response:
-    return JSONResponse(rest_openapi.describe())
+    return JSONResponse(openapi.describe())
 
 
 class _SignedToGateway:
@@ -202,5 +204,5 @@ def _endpoint(
 
 
 def _unknown(service: Service) -> Route:
-    endpoint = _endpoint(service, rest_unsupported.unknown, _anyone, "other")
-    return Route(rest_unsupported.EVERYTHING, endpoint, methods=rest_unsupported.EVERY_METHOD)
+    endpoint = _endpoint(service, unsupported.unknown, _anyone, "other")
+    return Route(unsupported.EVERYTHING, endpoint, methods=unsupported.EVERY_METHOD)

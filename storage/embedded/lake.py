@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import apsw
 
-from storage.embedded.blobs import Blobs, sync_folder
-from storage.embedded.database import Database, Health, check_sqlite, row_of
-from storage.embedded.folders import hold
-from storage.embedded.tree import Cache, Caches, Nodes
+from storage.embedded.bytes.blobs import Blobs, sync_folder
+from storage.embedded.bytes.folder_locks import hold
+from storage.embedded.graph.database import Database, Health, check_sqlite, row_of
+from storage.embedded.graph.tree import Cache, Caches, Nodes
 from storage.errors import Damaged
 
 GRAPH = "graph.sqlite"

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from security import envelope
 from security.__main__ import main
-from security.bundle import open_bundle, seal
-from security.gates import GateRule
-from security.keys import Recipient, Signer, init_keys, load_recipient, load_signer
-from security.pairs import ROLES
-from security.policy import TrustPolicy, load_root
-from security.provenance import Build, DataPin
-from security.release import sign_gates, sign_provenance, sign_release, verify_release
+from security.formats import envelope
+from security.keys.pairs import ROLES
+from security.policy.gates import GateRule
+from security.policy.key_homes import Recipient, Signer, init_keys, load_recipient, load_signer
+from security.policy.trust_policy import TrustPolicy, load_root
+from security.release.bundle import open_bundle, seal
+from security.release.provenance import Build, DataPin
+from security.release.signing import sign_gates, sign_provenance, sign_release, verify_release
 
 ATTACKS = 63
 MODEL = "delays"

@@ -21,15 +21,15 @@ import pytest
 from typer.testing import CliRunner
 
 from examples.flights import feed
-from flows.cli import assemble
-from flows.trust import Trusted
-from security.bundle import open_bundle
-from security.keys import load_recipient, load_signer
-from security.pairs import ROLES
-from security.verify import verify_release
+from flows.cli.main import assemble
+from flows.trust.installation import Trusted
+from security.keys.pairs import ROLES
+from security.policy.key_homes import load_recipient, load_signer
+from security.release.bundle import open_bundle
+from security.release.verify import verify_release
 from storage import registry
 from storage.lake import Lake
-from storage.lakefs import Access
+from storage.lake.client import Access
 from storage.runs import Run, commit_once
 from tests.conftest import KEY, SECRET, free_port, start_embedded, wait_for
 

@@ -13,11 +13,13 @@ import pytest
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
 
-from security.gates import parse_evidence
-from security.keys import load_signer
-from security.pairs import ROLES
-from security.verify import GATES, read_signed
-from storage import candidates, records, registry
+from security.keys.pairs import ROLES
+from security.policy.gates import parse_evidence
+from security.policy.key_homes import load_signer
+from security.release.verify import GATES, read_signed
+from storage import registry
+from storage.registry import candidates
+from storage.runs import records
 from tests.attacks.left_behind import NAME, ROOT, WholeRun, flows_log, run
 
 __all__ = ["run"]

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
-from security import envelope
-from security.audit import Entry, Log, Peaks, check_growth, line_of
+from security.audit.log import Entry, Log, Peaks, check_growth, line_of
+from security.audit.merkle import CompactRange, leaf_hash
 from security.errors import Untrusted
-from security.floor import Floor
-from security.gates import GateRule
-from security.index import (
+from security.formats import envelope
+from security.policy.documents import sign_rules, sign_trust
+from security.policy.floor import Floor
+from security.policy.gates import GateRule
+from security.policy.trust_policy import TrustPolicy
+from security.release.index import (
     Index,
     ReleaseRef,
     VerifiedIndex,
@@ -24,10 +27,7 @@ from security.index import (
     sign_timestamp,
     verify_index,
 )
-from security.merkle import CompactRange, leaf_hash
-from security.policy import TrustPolicy
-from security.release import verify_release
-from security.trust import sign_rules, sign_trust
+from security.release.signing import verify_release
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 

@@ -17,20 +17,20 @@ import pytest
 
 from flows import audit
 from flows.audit import reading
-from flows.serve import admit
-from flows.serve import promote as promoting
-from flows.serve.admit import Admission, Admitted
-from flows.serve.offer import Source
-from flows.serve.serving import Serving
-from flows.timestamp import fresh
-from flows.trust import Trusted
-from security.audit import Log, Peaks
+from flows.release import promote as promoting
+from flows.release import timestamp
+from flows.service import admit
+from flows.service.admit import Admission, Admitted
+from flows.service.offer import Source
+from flows.service.state import Serving
+from flows.trust.installation import Trusted
+from security.audit.log import Log, Peaks
+from security.audit.merkle import CompactRange
 from security.errors import Untrusted
-from security.keys import load_signer
-from security.merkle import CompactRange
-from security.policy import TRUST
-from security.record import to_bytes
-from security.trust import sign_trust
+from security.formats.strict_json import to_bytes
+from security.policy.documents import sign_trust
+from security.policy.key_homes import load_signer
+from security.policy.trust_policy import TRUST
 from storage import registry
 from storage.errors import Refused
 from storage.registry import ReleaseRef
@@ -178,7 +178,7 @@ def test_32_a_frozen_index_stops_promotion_and_alarms_the_server_that_goes_on(
 ) -> None:
     site, server = served.site, replica("running")
     with monkeypatch.context() as short:
-        short.setattr(fresh, "LIFETIME", timedelta(seconds=3))
+        short.setattr(timestamp, "LIFETIME", timedelta(seconds=3))
         assert site.timestamp()
     known = server.serves()
     assert (release(known), known.stale) == (str(served.new), "")

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-import security.verify
-from security import recipients
-from security.bundle import add_recipient, seal
+import security.release.verify
 from security.errors import BadKey, CannotDecrypt, Untrusted
-from security.index import sign_index, sign_timestamp
-from security.keys import Recipient, init_keys, load_recipient, load_signer
-from security.release import sign_gates, sign_provenance, sign_release, verify_release
+from security.policy.key_homes import Recipient, init_keys, load_recipient, load_signer
+from security.release import recipients
+from security.release.bundle import add_recipient, seal
+from security.release.index import sign_index, sign_timestamp
+from security.release.signing import sign_gates, sign_provenance, sign_release, verify_release
 
 UNIFORM = "the sealed payload does not open with this key"
 
@@ -164,7 +164,7 @@ def test_61_core_dumps_are_off_once_a_key_is_loaded(tmp_path: Path) -> None:
     init_keys(tmp_path / "keys")
     code = (
         "import resource, ctypes, sys; from pathlib import Path\n"
-        "from security.keys import load_signer\n"
+        "from security.policy.key_homes import load_signer\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(4)[1]))\n"
         "before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"
         "load_signer(Path(sys.argv[1]), 'trainer')\n"
@@ -198,21 +198,21 @@ def test_62_an_exception_is_never_taken_for_a_pass(
     def fails(*_given: Any, **_named: Any) -> Any:
         raise error("inside")
 
-    monkeypatch.setattr(security.verify, "check_bundle", fails)
-    monkeypatch.setattr(security.verify, "shortfalls", fails)
+    monkeypatch.setattr(security.release.verify, "check_bundle", fails)
+    monkeypatch.setattr(security.release.verify, "shortfalls", fails)
     with pytest.raises(error):
         verify_release(target.folder, policy=target.keys.policy)
 
 
 def test_62_a_verification_that_stops_early_is_no_pass(target: Any) -> None:
-    steps = security.verify.verification(target.folder, policy=target.keys.policy)
+    steps = security.release.verify.verification(target.folder, policy=target.keys.policy)
     next(steps)
     steps.close()
     with pytest.raises(StopIteration) as ended:
         next(steps)
     assert ended.value.value is None
     with pytest.raises(Untrusted, match="did not come to an end"):
-        security.verify.run_steps(steps)
+        security.release.verify.run_steps(steps)
 
 
 def test_62_a_signer_that_fails_writes_nothing(target: Any) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from security.bundle import open_bundle
 from security.errors import CannotDecrypt, Untrusted
-from security.load import load_onnx, load_skops
-from security.trust import Limits
+from security.policy.documents import Limits
+from security.release.bundle import open_bundle
+from security.release.load import load_onnx, load_skops
 
 LIMITS = Limits()
 
@@ -163,7 +163,7 @@ def test_51_the_private_copy_is_readable_by_its_owner_alone(target: Any) -> None
 
 def test_52_a_failure_half_way_leaves_nothing(target: Any, monkeypatch: Any) -> None:
     """The disk fills up while the second file is written."""
-    from security import stream
+    from security.release import stream
 
     written = 0
     create = stream.create_private

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from security import canonical, envelope
-from security.bundle import seal
-from security.envelope import INTOTO
 from security.errors import Untrusted
-from security.load import load_skops
-from security.release import verify_release
-from security.trust import Limits
+from security.formats import canonical, envelope
+from security.formats.envelope import INTOTO
+from security.policy.documents import Limits
+from security.release.bundle import seal
+from security.release.load import load_skops
+from security.release.signing import verify_release
 
 PACKAGES = ("security", "flows", "blocks", "storage")
 
@@ -187,7 +187,7 @@ def test_45_there_is_no_generic_unpacking_anywhere() -> None:
                 imported |= {str(n.module) for n in nodes if isinstance(n, ast.ImportFrom)}
                 if imported & {"zipfile", "tarfile", "shutil.unpack_archive", "py7zr"}:
                     importers.add(f"{package}/{path.name}")
-    assert importers == {"security/load.py"}
+    assert importers == {"security/release/load.py"}
 
 
 def bomb(entries: int, size: int) -> bytes:

@@ -13,11 +13,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from security import recipients
-from security.bundle import seal
 from security.errors import CannotDecrypt, Untrusted
-from security.provenance import SealedFile
-from security.stream import context, open_file
+from security.release import recipients
+from security.release.bundle import seal
+from security.release.provenance import SealedFile
+from security.release.stream import context, open_file
 
 UNIFORM = "^the sealed payload does not open with this key$"
 HEADER, CHUNK = 56, 16 * 1024 + 16

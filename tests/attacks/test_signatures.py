@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-import security.verify
-from security import envelope
-from security.envelope import INTOTO
+import security.release.verify
 from security.errors import BadKey, Untrusted
-from security.keys import Signer
-from security.pairs import PublicPair
-from security.policy import TrustPolicy
-from security.release import verify_release
-from security.trust import PairRecord, Revocation, RoleKeys, sign_rules, sign_trust
+from security.formats import envelope
+from security.formats.envelope import INTOTO
+from security.keys.pairs import PublicPair
+from security.policy.documents import PairRecord, Revocation, RoleKeys, sign_rules, sign_trust
+from security.policy.key_homes import Signer
+from security.policy.trust_policy import TrustPolicy
+from security.release.signing import verify_release
 
 NAMES = ["release.dsse.json", "provenance.dsse.json", "gates.dsse.json"]
 L = 2**252 + 27742317777372353535851937790883648493
@@ -251,7 +251,7 @@ def test_23_one_key_in_two_roles_is_refused(keys: Any) -> None:
 def test_24_only_verified_bytes_are_used(target: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file changes after it was read: what is judged is what was verified."""
     path = target.folder / "release.dsse.json"
-    read = security.verify.read_regular
+    read = security.release.verify.read_regular
 
     def swap_behind(found: Path, *, max_bytes: int) -> bytes:
         data = read(found, max_bytes=max_bytes)
@@ -259,9 +259,9 @@ def test_24_only_verified_bytes_are_used(target: Any, monkeypatch: pytest.Monkey
             path.write_bytes(b'{"payload":"e30=","payloadType":"x","signatures":[]}')
         return data
 
-    monkeypatch.setattr(security.verify, "read_regular", swap_behind)
+    monkeypatch.setattr(security.release.verify, "read_regular", swap_behind)
     assert verify_release(target.folder, policy=target.keys.policy).release == target.stated
-    source = Path(security.verify.__file__).read_text()
+    source = Path(security.release.verify.__file__).read_text()
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     assert "b64decode" not in {getattr(call.func, "attr", "") for call in calls}
 

@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from flows.gate.flow import gate
-from flows.serve.flow import serve
-from flows.timestamp.flow import timestamp
+from flows.release.flow import serve
+from flows.release.timestamp_flow import timestamp
 from flows.train import flow as trainer
 
 CUTOFF = datetime(2013, 2, 1, tzinfo=UTC)
@@ -68,7 +68,7 @@ def chain(name: str, lie: Callable[[], None]) -> None:
 
 
 def put_forward() -> set[str]:
-    from flows.stage import open_stage
+    from flows.context import open_stage
     from storage import registry
 
     stage = open_stage()

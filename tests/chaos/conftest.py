@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from storage.lakefs import Access
+from storage.lake.client import Access
 
 # What a proxy may not hand on: they describe one connection, not the message.
 _OWN = {"connection", "transfer-encoding", "keep-alive"}

@@ -11,11 +11,12 @@ import pytest
 from examples.flights.pipeline import pipeline as flights
 from flows.ingest.land import Landed, land, waiting
 from flows.pipeline import Pipeline
-from storage import records, tables
+from storage import tables
 from storage.errors import Unavailable
 from storage.lake import Lake
-from storage.lakefs import Access
+from storage.lake.client import Access
 from storage.landing import Batch, deliver, take_stock
+from storage.runs import records
 
 COMMIT = r"^POST .*/branches/run-ingest-[^/]+/commits$"
 MERGE = r"^POST .*/refs/run-ingest-[^/]+/merge/main$"

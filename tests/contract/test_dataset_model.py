@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage import tables
-from storage.branches import merge_branch
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
-from storage.rollback import Request, roll_back
 from storage.runs import Run, commit_once
+from storage.versions.merge import merge_branch
+from storage.versions.rollback import Request, roll_back
 
 Rows = dict[str | None, int]
 # A value to set a key to, or None to delete it.

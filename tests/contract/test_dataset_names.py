@@ -9,13 +9,13 @@ from flows.data.catalog import tables_at
 from flows.data.difference import differences
 from flows.data.history import log
 from storage import tables
-from storage.branches import merge_branch
 from storage.errors import Refused
-from storage.forget import forget
+from storage.forgetting.forget import forget
+from storage.forgetting.selection import ByKey
 from storage.lake import Lake
-from storage.rollback import Request, roll_back
 from storage.runs import Run, commit_once
-from storage.selection import ByKey
+from storage.versions.merge import merge_branch
+from storage.versions.rollback import Request, roll_back
 
 COLUMNS = ["key", "a b", "a.b", 'quo"te', "CamelCase", "groß"]
 

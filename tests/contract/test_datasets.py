@@ -8,14 +8,14 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from storage import records, tables
-from storage.branches import Applied, merge_branch
-from storage.compare import changes, compare
+from storage import tables
 from storage.errors import Conflict, Damaged, Refused
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, read, refuse, take_stock
-from storage.rollback import Request, roll_back
-from storage.runs import Outcome, Run, commit_once
+from storage.runs import Outcome, Run, commit_once, records
+from storage.tables.compare import changes, compare
+from storage.versions.merge import Applied, merge_branch
+from storage.versions.rollback import Request, roll_back
 
 
 def add(lake: Lake, repo: str, *keys: int, on: str = "main") -> Outcome:
@@ -368,8 +368,8 @@ NAN = float("nan")
 def test_null_and_nan_are_keys_as_any_other(
     lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
 ) -> None:
-    monkeypatch.setattr("storage.compare.PART_ROWS", part_rows)
-    monkeypatch.setattr("storage.branches.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.tables.compare.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.versions.merge.PART_ROWS", part_rows)
     odd = 'a "b". c'
     frame = pl.DataFrame({odd: [1.0, NAN, None, 4.0], "v": [1, 2, 3, 4]})
 
@@ -407,8 +407,8 @@ def test_a_key_that_repeats_on_the_branch_names_no_row_to_change(lake: Lake, rep
 def test_rows_taken_in_parts_are_the_rows_taken_at_once(
     lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
 ) -> None:
-    monkeypatch.setattr("storage.compare.PART_ROWS", part_rows)
-    monkeypatch.setattr("storage.branches.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.tables.compare.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.versions.merge.PART_ROWS", part_rows)
     left = add(lake, repo, *range(10)).pin
     lake.fs.create_branch(repo, "edits", source="main")
     for key in (3, 7):

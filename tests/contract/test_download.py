@@ -7,6 +7,7 @@ import pytest
 from storage import registry
 from storage.errors import Damaged, NotFound
 from storage.lake import Lake, Pin
+from storage.registry import releases
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_more_than_a_release_has_is_refused_before_the_first_byte(
     limit: str,
     most: int,
 ) -> None:
-    monkeypatch.setattr(registry, limit, most)
+    monkeypatch.setattr(releases, limit, most)
     with pytest.raises(Damaged, match="2 files of 3,000,000 bytes"):
         registry.download(lake, pin, "m/1", tmp_path / "copy")
     assert not (tmp_path / "copy").exists()

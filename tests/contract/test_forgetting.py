@@ -10,17 +10,17 @@ import polars as pl
 import pytest
 from deltalake import write_deltalake
 
-from storage import records, tables
-from storage.embedded.erasure import erase
+from storage import tables
+from storage.embedded.bytes.erasure import erase
 from storage.errors import Damaged, Refused
-from storage.forget import forget, note, survey
+from storage.forgetting.forget import forget, note, survey
+from storage.forgetting.purge import Purge, purge, waiting
+from storage.forgetting.selection import ByAge, ByKey
+from storage.forgetting.traces import Search
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, take_stock
-from storage.purge import Purge, purge, waiting
-from storage.rollback import Request, roll_back
-from storage.runs import Outcome, Run, commit_once
-from storage.selection import ByAge, ByKey
-from storage.traces import Search
+from storage.runs import Outcome, Run, commit_once, records
+from storage.versions.rollback import Request, roll_back
 
 NOW = datetime.now(UTC)
 WHO = "the-person-to-forget"

@@ -8,7 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.checks import not_a_server_error
 
-from storage.embedded.rest_openapi import API, describe
+from storage.embedded.rest.openapi import API, describe
 
 UNSUPPORTED = 501
 # Logging in needs the secret.

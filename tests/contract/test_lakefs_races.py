@@ -11,9 +11,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from storage import records, tables
+from storage import tables
 from storage.lake import Lake
-from storage.runs import Run, commit_once
+from storage.runs import Run, commit_once, records
 
 RACES = [
     pytest.param(8, 5, id="8x5"),

@@ -2,10 +2,10 @@
 
 import polars as pl
 
-from storage import records, tables
+from storage import tables
 from storage.lake import Lake
-from storage.manifests import manifests
-from storage.runs import Outcome, commit_once
+from storage.runs import Outcome, commit_once, records
+from storage.tables.manifests import manifests
 
 
 def add(lake: Lake, repo: str, table: str, *keys: int) -> Outcome:

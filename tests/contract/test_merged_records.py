@@ -9,15 +9,15 @@ import httpx
 import polars as pl
 import pytest
 
-from storage import records, tables
-from storage.branches import merge_branch
+from storage import tables
 from storage.errors import NotFound, Refused
-from storage.forget import forget
+from storage.forgetting.forget import forget
+from storage.forgetting.purge import purge, waiting
+from storage.forgetting.selection import ByKey
 from storage.lake import Lake
-from storage.purge import purge, waiting
-from storage.rollback import Request, roll_back
-from storage.runs import Outcome, commit_once
-from storage.selection import ByKey
+from storage.runs import Outcome, commit_once, records
+from storage.versions.merge import merge_branch
+from storage.versions.rollback import Request, roll_back
 
 TABLE = "visits"
 KEYS = {TABLE: ("person",)}

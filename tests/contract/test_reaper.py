@@ -4,8 +4,8 @@ import time
 from datetime import timedelta
 
 from storage.lake import Lake
-from storage.reaper import reap
 from storage.runs import Run, commit_once
+from storage.runs.reaper import reap
 
 
 def test_only_run_branches_past_the_deadline_are_reaped(lake: Lake, repo: str) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
-from storage import records, tables
+from storage import tables
 from storage.errors import Conflict, NotFound, Refused, StorageError, Unavailable
 from storage.lake import Lake, Pin
-from storage.lakefs import Access
-from storage.runs import Outcome, Run, commit_once
+from storage.lake.client import Access
+from storage.runs import Outcome, Run, commit_once, records
 
 
 def row(key: int) -> Callable[[Run], None]:
@@ -187,7 +187,7 @@ def test_a_dataset_that_is_not_there_is_not_found(lake: Lake, repo: str) -> None
 def test_a_conflict_that_never_ends_is_reported(
     lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.runs.MAX_REPLAYS", 2)
+    monkeypatch.setattr("storage.runs.transaction.MAX_REPLAYS", 2)
 
     def body(run: Run) -> None:
         run.put("taken", b"mine")

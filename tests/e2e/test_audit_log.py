@@ -14,20 +14,20 @@ import pytest
 from flows import audit
 from flows.audit import reading, spool
 from flows.audit.checkpoint import refresh_checkpoint
-from flows.serve.policy import publish_policy
-from flows.trust import Trusted
-from security import canonical
-from security.audit import Entry, Log, Peaks
+from flows.keys.published_policy import publish_policy
+from flows.trust.installation import Trusted
+from security.audit.log import Entry, Log, Peaks
+from security.audit.merkle import CompactRange
 from security.errors import CannotDecrypt, Untrusted
-from security.keys import load_signer
-from security.merkle import CompactRange
-from security.policy import TRUST
-from security.record import to_bytes
-from security.trust import PairRecord, Revocation, RoleKeys, sign_trust
+from security.formats import canonical
+from security.formats.strict_json import to_bytes
+from security.policy.documents import PairRecord, Revocation, RoleKeys, sign_trust
+from security.policy.key_homes import load_signer
+from security.policy.trust_policy import TRUST
 from storage import registry
 from storage.errors import Unavailable
 from storage.lake import LANDING, Lake
-from storage.lakefs import LakeFS
+from storage.lake.client import LakeFS
 
 
 def head(site: Any) -> Any:
@@ -429,7 +429,7 @@ def test_a_proof_holds_without_the_lake_and_no_change_of_it_does(
 
 
 def test_a_proof_is_not_believed_under_another_root(served: Any, tmp_path: Path) -> None:
-    from security.keys import init_keys
+    from security.policy.key_homes import init_keys
 
     site = served.site
     site.run("audit", "checkpoint")

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from examples.flights.pipeline import pipeline as flights
-from flows.cli import assemble
+from flows.cli.main import assemble
 from flows.data.forget import key_digest
 from flows.errors import Misconfigured
 from flows.ingest.land import Landed, land, waiting

@@ -15,10 +15,10 @@ import pytest
 from lakefs_client.models import CommitCreation
 
 from flows.errors import Misconfigured
-from flows.kept import stood_at
-from flows.serve.policy import published_policy
+from flows.keys.published_policy import published_policy
+from flows.keys.signed_history import stood_at
 from security.errors import BadKey, Untrusted
-from security.keys import load_signer
+from security.policy.key_homes import load_signer
 from storage import registry
 from storage.lake import Pin
 

@@ -9,12 +9,12 @@ import pytest
 
 from flows.audit import read_log
 from flows.errors import Misconfigured
-from security.bundle import open_bundle
 from security.errors import BadKey, CannotDecrypt, Untrusted
-from security.keyfiles import recipient_in
-from security.keys import load_recipient
-from security.pairs import Opener, Recipient
-from security.release import verify_release
+from security.keys.keyfiles import recipient_in
+from security.keys.pairs import Opener, Recipient
+from security.policy.key_homes import load_recipient
+from security.release.bundle import open_bundle
+from security.release.signing import verify_release
 from storage import registry
 from storage.registry import ReleaseRef
 

@@ -11,14 +11,14 @@ import pytest
 from flows.audit import read_log
 from flows.data import rollback as datasets
 from flows.errors import Misconfigured
-from flows.serve import rollback
-from flows.serve.policy import publish_policy, published_policy
-from flows.serve.rollback import plan_rollback
-from flows.trust import Trusted
+from flows.keys.published_policy import publish_policy, published_policy
+from flows.release import rollback
+from flows.release.rollback import plan_rollback
+from flows.trust.installation import Trusted
 from security.errors import Untrusted
-from security.keys import init_keys, load_signer
-from security.policy import RULES
-from security.trust import sign_rules
+from security.policy.documents import sign_rules
+from security.policy.key_homes import init_keys, load_signer
+from security.policy.trust_policy import RULES
 from storage import registry
 from storage.errors import NotFound, Refused, Unavailable
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from flows.serve import standing
-from flows.timestamp import fresh
-from flows.trust import Trusted
+from flows.release import timestamp
+from flows.trust import newest_index
+from flows.trust.installation import Trusted
 from security.errors import Untrusted
-from security.floor import Floor
-from security.index import Index, moment_text, sign_index
-from security.index import ReleaseRef as Named
-from security.keyfiles import replace_private
-from security.keys import load_signer
-from security.pairs import Signer
-from security.policy import TRUST
-from security.trust import PairRecord, Revocation, RoleKeys, sign_trust
+from security.keys.keyfiles import replace_private
+from security.keys.pairs import Signer
+from security.policy.documents import PairRecord, Revocation, RoleKeys, sign_trust
+from security.policy.floor import Floor
+from security.policy.key_homes import load_signer
+from security.policy.trust_policy import TRUST
+from security.release.index import Index, moment_text, sign_index
+from security.release.index import ReleaseRef as Named
 from storage import registry, tables
 from storage.errors import Refused
 from storage.lake import Lake, Pin
@@ -106,11 +106,11 @@ def test_a_revoked_releaser_cannot_raise_anybodys_floor(served: Any) -> None:
     site.overwrite({path: sign_index(high, thief)})
     with pytest.raises(Untrusted, match="was revoked"):
         standing_index(site)
-    seen = standing.standing(site.lake, head(site), Trusted.load(site.keys), "production")
+    seen = newest_index.standing(site.lake, head(site), Trusted.load(site.keys), "production")
     assert seen is not None
     assert seen.index.number == high.number
     site.overwrite({path: None})
-    seen = standing.standing(site.lake, head(site), Trusted.load(site.keys), "production")
+    seen = newest_index.standing(site.lake, head(site), Trusted.load(site.keys), "production")
     assert seen is not None
     assert seen.index.number == 2
 
@@ -155,7 +155,7 @@ def test_a_frozen_index_stops_promotion_until_it_has_a_timestamp_and_not_rollbac
     served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = served.site
-    monkeypatch.setattr(standing, "GRACE", timedelta(seconds=-1))
+    monkeypatch.setattr(newest_index, "GRACE", timedelta(seconds=-1))
     with pytest.raises(Untrusted, match="index 2 of production has no timestamp") as refusal:
         site.promote(served.old, reason="again")
     assert "promotion waits" in refusal.value.remedy
@@ -169,7 +169,7 @@ def test_an_expired_timestamp_stops_promotion_until_it_is_signed_anew(
 ) -> None:
     site = served.site
     with monkeypatch.context() as short:
-        short.setattr(fresh, "LIFETIME", timedelta(0))
+        short.setattr(timestamp, "LIFETIME", timedelta(0))
         assert site.timestamp()
     with pytest.raises(Untrusted, match="timestamp expired at"):
         site.promote(served.old, reason="again")

@@ -21,11 +21,12 @@ from examples.flights.pipeline import pipeline as flights
 from flows.ingest.land import Landed, land, waiting
 from flows.ingest.validate import Checked, check_batch
 from flows.pipeline import Pipeline
-from storage import records, tables
+from storage import tables
 from storage.errors import NotFound
 from storage.lake import LANDING, Lake, Pin
 from storage.landing import Batch, batches, deliver, take_stock
-from storage.rollback import Request, roll_back
+from storage.runs import records
+from storage.versions.rollback import Request, roll_back
 
 ROWS = 200
 TIMES = ("scheduled_departure", "scheduled_arrival")

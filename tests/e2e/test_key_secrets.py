@@ -9,7 +9,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from blocks import DecryptionKey, SigningKeys
 from security.errors import BadKey
-from security.keys import init_keys, load_recipient, load_signer
+from security.policy.key_homes import init_keys, load_recipient, load_signer
 
 
 @pytest.fixture(scope="module")

@@ -27,28 +27,29 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from examples.flights.feed import delivery
 from examples.flights.service import Service
 from examples.flights.traffic import replay, requests
+from flows.context import Stage, open_stage
 from flows.data import branches
 from flows.data.contracts import row_keys
 from flows.events import announce
+from flows.machine import down, up
+from flows.machine.process_environment import overlay
 from flows.monitor import ledger
 from flows.monitor.decide import Decision, decision_id
 from flows.monitor.evidence import MonitorEvidence, Window
 from flows.monitor.flow import DETECTED
 from flows.reconcile import flow as reconcile
-from flows.serve.register import registration
+from flows.release.register import registration
 from flows.settings import Settings
-from flows.stage import Stage, open_stage
 from flows.tables import PREDICTIONS
-from flows.trust import Trusted
-from flows.up import down, up
-from flows.up.surroundings import overlay
-from security.index import TIMESTAMP_TYPE
-from storage import candidates, records, registry
-from storage.branches import merge_branch
+from flows.trust.installation import Trusted
+from security.release.index import TIMESTAMP_TYPE
+from storage import registry
 from storage.lake import Pin
 from storage.landing import deliver
-from storage.records import Record
-from storage.runs import Run, commit_once
+from storage.registry import candidates
+from storage.runs import Run, commit_once, records
+from storage.runs.records import Record
+from storage.versions.merge import merge_branch
 
 ROOT = Path(__file__).parents[2]
 CUTOFF = datetime(2013, 2, 15, tzinfo=UTC)

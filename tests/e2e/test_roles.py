@@ -17,39 +17,39 @@ import pytest
 
 from examples.flights import feed
 from examples.flights.pipeline import pipeline as flights
+from flows.context import Stage
 from flows.errors import EmptyWindow
 from flows.gate.opened import Opened, open_candidate
 from flows.gate.verdict import Verdict, measure_gates, signed_verdict
-from flows.keys import make_keys
+from flows.keys.first_keys import make_keys
 from flows.learn.exported import PROFILE, SKOPS
 from flows.learn.fit import fit
 from flows.learn.window import prepare
 from flows.pipeline import Gate, Pipeline
 from flows.reconcile import flow as reconcile
-from flows.serve.promote import promote
-from flows.serve.register import register_candidate, registration, released, why_not
+from flows.release.promote import promote
+from flows.release.register import register_candidate, registration, released, why_not
 from flows.settings import Settings
-from flows.signing import recipient, signer
-from flows.stage import Stage
 from flows.train.candidate import Candidate, make_candidate
 from flows.train.seal import Trained, sealed_candidate
-from flows.trust import Trusted
-from security.candidate import verify_judged
+from flows.trust.installation import Trusted
+from flows.trust.key_access import recipient, signer
 from security.errors import BadKey, CannotDecrypt, Untrusted
-from security.gates import GateEvidence, parse_evidence
-from security.index import Index
-from security.index import ReleaseRef as NamedRelease
-from security.pairs import Role
-from security.release import sign_gates
-from security.statement import Build, DataPin, ModelRelease, SealedBundle, SealedFile
-from security.verify import GATES, PROVENANCE, read_signed, verify_release
-from storage import candidates, registry, tables
+from security.keys.pairs import Role
+from security.policy.gates import GateEvidence, parse_evidence
+from security.release.candidate import verify_judged
+from security.release.index import Index
+from security.release.index import ReleaseRef as NamedRelease
+from security.release.signing import sign_gates
+from security.release.statement import Build, DataPin, ModelRelease, SealedBundle, SealedFile
+from security.release.verify import GATES, PROVENANCE, read_signed, verify_release
+from storage import registry, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.manifests import manifests
-from storage.records import Record
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, candidates
 from storage.runs import Run, commit_once
+from storage.runs.records import Record
+from storage.tables.manifests import manifests
 
 CUTOFF = datetime(2013, 2, 1, tzinfo=UTC)
 CODE = {"code_commit": "ab" * 20, "code_clean": "true", "lock": "cd" * 32}

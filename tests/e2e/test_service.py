@@ -25,13 +25,17 @@ import pytest
 
 from flows import audit
 from flows.pipeline import load_pipeline
-from flows.serve.admit import Admission, Admitted
-from flows.serve.offer import Source
+from flows.service.admit import Admission, Admitted
+from flows.service.offer import Source
 from flows.tables import predictions
-from security.bundle import seal
 from security.errors import Untrusted
-from security.gates import GateRule
-from security.index import (
+from security.formats.strict_json import to_bytes
+from security.policy.documents import PairRecord, Revocation, RoleKeys, sign_trust
+from security.policy.gates import GateRule
+from security.policy.key_homes import Signer, init_keys, load_signer
+from security.policy.trust_policy import TrustPolicy, load_root
+from security.release.bundle import seal
+from security.release.index import (
     Index,
     ReleaseRef,
     VerifiedIndex,
@@ -39,16 +43,12 @@ from security.index import (
     sign_index,
     sign_timestamp,
 )
-from security.keys import Signer, init_keys, load_signer
-from security.policy import TrustPolicy, load_root
-from security.provenance import Build, DataPin
-from security.record import to_bytes
-from security.release import sign_gates, sign_provenance, sign_release
-from security.statement import ModelRelease
-from security.trust import PairRecord, Revocation, RoleKeys, sign_trust
+from security.release.provenance import Build, DataPin
+from security.release.signing import sign_gates, sign_provenance, sign_release
+from security.release.statement import ModelRelease
 from storage import landing, registry
 from storage.lake import Lake
-from storage.lakefs import Access
+from storage.lake.client import Access
 from storage.runs import Run, commit_once
 from tests.tiny_model import ROW, tiny_model
 
@@ -234,7 +234,7 @@ def surroundings(house: House, **more: str) -> dict[str, str]:
 
 
 def command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "flows.serve.service", "--port", "0", *options]
+    return [sys.executable, "-m", "flows.service", "--port", "0", *options]
 
 
 @contextmanager

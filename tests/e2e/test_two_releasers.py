@@ -12,20 +12,20 @@ import pytest
 from typer.testing import Result
 
 from flows import audit
-from flows.serve import proposals
-from flows.serve.approval import approve
-from flows.trust import Trusted
-from security import canonical
-from security.envelope import INTOTO, unverified_payload
+from flows.release import proposals
+from flows.release.approval import approve
+from flows.trust.installation import Trusted
 from security.errors import Untrusted
-from security.index import INDEX_TYPE, Canary, Index, sign_index
-from security.index import ReleaseRef as Named
-from security.keyfiles import write_private
-from security.keys import load_signer
-from security.pairs import Signer
-from security.policy import TRUST
-from security.record import from_bytes
-from security.trust import PairRecord, RoleKeys, sign_trust
+from security.formats import canonical
+from security.formats.envelope import INTOTO, unverified_payload
+from security.formats.strict_json import from_bytes
+from security.keys.keyfiles import write_private
+from security.keys.pairs import Signer
+from security.policy.documents import PairRecord, RoleKeys, sign_trust
+from security.policy.key_homes import load_signer
+from security.policy.trust_policy import TRUST
+from security.release.index import INDEX_TYPE, Canary, Index, sign_index
+from security.release.index import ReleaseRef as Named
 from storage import registry
 from storage.errors import NotFound, Refused, StorageError
 from storage.registry import ReleaseRef
@@ -340,8 +340,8 @@ def test_the_serve_flow_proposes_and_says_who_has_to_approve(
 ) -> None:
     from prefect.testing.utilities import prefect_test_harness
 
-    from flows.serve.flow import serve
-    from flows.stage import open_stage
+    from flows.context import open_stage
+    from flows.release.flow import serve
 
     ref = two.site.register(two.site.land("N1"))
     monkeypatch.syspath_prepend(two.site.environment["HEADRACE_ROOT"])

@@ -14,11 +14,18 @@ import httpx
 import pytest
 
 from flows.errors import Misconfigured
+from flows.machine import (
+    ServiceStatus,
+    Supervisor,
+    down,
+    environment,
+    status,
+    up,
+)
+from flows.machine.processes import everyone, wait_until
+from flows.machine.services import local_services
+from flows.machine.started import Record, Records
 from flows.settings import Settings
-from flows.up import ServiceStatus, Supervisor, down, environment, status, up
-from flows.up.processes import everyone, wait_until
-from flows.up.records import Record, Records
-from flows.up.services import local_services
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="only /proc shows what was left running"
@@ -321,7 +328,7 @@ def test_two_ups_at_once_start_each_process_once(settings: Settings) -> None:
     assert len(leaders) == len(KEPT)
     assert leaders <= set(leftovers(settings))
     commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in leftovers(settings)]
-    assert sum(b"flows.prefect_server" in one for one in commands) == 1
+    assert sum(b"flows.machine.prefect_server" in one for one in commands) == 1
     assert sum(b"worker\0start" in one for one in commands) == 1
 
 

@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 
-from security import audit, audit_proof, canonical, envelope, merkle, recipients
+from security.audit import log, merkle
+from security.audit import proof as audit_proof
 from security.errors import BadKey, SecurityError, Untrusted
 from security.files import read_regular
-from security.floor import Floor
-from security.gates import parse_evidence
-from security.index import INDEX_TYPE, Index, Timestamp, verify_index
-from security.policy import TrustPolicy, load_root
-from security.provenance import parse_provenance
-from security.record import from_bytes, to_bytes
-from security.statement import parse_release
-from security.trust import Rules, Trust
+from security.formats import canonical, envelope
+from security.formats.strict_json import from_bytes, to_bytes
+from security.policy.documents import Rules, Trust
+from security.policy.floor import Floor
+from security.policy.gates import parse_evidence
+from security.policy.trust_policy import TrustPolicy, load_root
+from security.release import recipients
+from security.release.index import INDEX_TYPE, Index, Timestamp, verify_index
+from security.release.provenance import parse_provenance
+from security.release.statement import parse_release
 
 NOON = datetime(2013, 7, 1, 12, tzinfo=UTC)
 NAMES = [
@@ -56,7 +59,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
     evidence, index = signed["gates.dsse.json"], signed["index.dsse.json"]
     stamp, checkpoint = signed["timestamp.dsse.json"], signed["checkpoint.dsse.json"]
     statements = (payload(release), payload(provenance), payload(evidence))
-    entry = audit.Entry(
+    entry = log.Entry(
         number=0,
         kind="release.registered",
         at="2013-07-01T00:00:00Z",
@@ -65,7 +68,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         transaction="0" * 64,
         reason="monthly",
     )
-    line = audit.line_of(entry)
+    line = log.line_of(entry)
     proof = audit_proof.Proof(
         "delays/1",
         (audit_proof.Included(line.decode(), ()),),
@@ -180,14 +183,14 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         ),
         target(
             "checkpoint",
-            lambda data: audit.verify_checkpoint(data, policy=policy),
+            lambda data: log.verify_checkpoint(data, policy=policy),
             10_000,
             checkpoint,
         ),
-        target("audit entry", lambda data: from_bytes(audit.Entry, data), 50_000, line),
+        target("audit entry", lambda data: from_bytes(log.Entry, data), 50_000, line),
         target(
             "audit segment",
-            lambda data: audit.Log(tuple(audit.lines_of(data))).entries,
+            lambda data: log.Log(tuple(log.lines_of(data))).entries,
             40_000,
             line + b"\n",
         ),

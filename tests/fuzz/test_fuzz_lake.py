@@ -14,17 +14,17 @@ from urllib.parse import quote, unquote
 import pytest
 from starlette.datastructures import Headers
 
-from storage.embedded import sigv4
 from storage.embedded.app import create_app
-from storage.embedded.calls import api_query, strict_query
-from storage.embedded.chunked import SIGNED, UNSIGNED_TRAILER, ChunkedBody
-from storage.embedded.keys import admin
-from storage.embedded.s3_access import copy_source
-from storage.embedded.s3_errors import S3Refused
-from storage.embedded.s3_requests import target_of
-from storage.embedded.s3_xml import read_records
-from storage.embedded.sessions import Credentials
-from storage.embedded.transfer import span_of
+from storage.embedded.http.calls import api_query, strict_query
+from storage.embedded.http.transfer import span_of
+from storage.embedded.keys.access_keys import admin
+from storage.embedded.keys.sessions import Credentials
+from storage.embedded.s3 import sigv4
+from storage.embedded.s3.access import copy_source
+from storage.embedded.s3.chunked import SIGNED, UNSIGNED_TRAILER, ChunkedBody
+from storage.embedded.s3.errors import S3Refused
+from storage.embedded.s3.requests import target_of
+from storage.embedded.s3.xml import read_records
 from storage.errors import StorageError
 
 NAMES = [

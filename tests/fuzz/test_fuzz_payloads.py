@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from security import keyfiles
-from security.bundle import open_bundle
 from security.errors import BadKey, CannotDecrypt, Untrusted
-from security.keys import Recipient, Signer
-from security.load import load_onnx, load_skops
-from security.policy import TrustPolicy, load_root
-from security.provenance import SealedFile
-from security.release import verify_release
-from security.stream import SEALED, context, open_file, seal_file
-from security.trust import Limits
+from security.keys import keyfiles
+from security.policy.documents import Limits
+from security.policy.key_homes import Recipient, Signer
+from security.policy.trust_policy import TrustPolicy, load_root
+from security.release.bundle import open_bundle
+from security.release.load import load_onnx, load_skops
+from security.release.provenance import SealedFile
+from security.release.signing import verify_release
+from security.release.stream import SEALED, context, open_file, seal_file
 
 NAMES = ["stream", "bundle", "wrapped key", "signer's PEM", "recipient's PEM", "ONNX", "skops"]
 LIMITS = Limits(model_bytes=2**20, expanded_bytes=2**20, entries=100)

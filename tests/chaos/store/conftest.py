@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from storage.embedded.boot import open_sound
-from storage.embedded.check import check
+from storage.embedded.graph.objects import list_objects
+from storage.embedded.graph.paging import Window
 from storage.embedded.lake import Lake as EmbeddedLake
 from storage.embedded.lake import View
-from storage.embedded.objects import list_objects
-from storage.embedded.paging import Window
-from storage.embedded.reach import refs
+from storage.embedded.upkeep.boot import open_sound
+from storage.embedded.upkeep.check import check
+from storage.embedded.upkeep.reach import refs
 
 ADMIN = ("AKIAHEADRACETESTS", "not-a-secret-only-for-tests")
 CONTENT_A, CONTENT_B = b"a" * 70_000, b"b" * 300

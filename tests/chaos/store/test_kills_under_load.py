@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from storage.embedded.check import check
+from storage.embedded.upkeep.check import check
 
 ROUNDS, WRITERS = 200, 4
 

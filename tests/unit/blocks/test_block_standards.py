@@ -20,7 +20,7 @@ from blocks import (
     TrustPolicyRef,
 )
 from security.errors import BadKey, Untrusted
-from security.keys import init_keys, load_signer
+from security.policy.key_homes import init_keys, load_signer
 
 CLASSES = [getattr(blocks, name) for name in blocks.__all__]
 EXAMPLES: list[Block] = [

@@ -68,7 +68,7 @@ def test_no_core_file_holds_a_key_from_any_source(home: Any, source: str) -> Non
     where = f"file:{home.folder}" if source == "file" else "env:TRAINER"
     code = (
         "import resource, sys\n"
-        "from security.sources import signer_from\n"
+        "from security.keys.sources import signer_from\n"
         "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
         "signer_from(sys.argv[1], 'trainer')\n"
@@ -92,8 +92,8 @@ def test_a_key_that_fails_to_load_leaves_no_secret_in_the_traceback(
 ) -> None:
     pem = (home.folder / "trainer" / "ed25519.pem").read_text()
     code = (
-        "from security.sources import signer_from\n"
-        "from flows.ceremonies import Request\n"
+        "from security.keys.sources import signer_from\n"
+        "from flows.keys.ceremonies import Request\n"
         "print(Request('trainer', 'why', passphrase='very-secret'))\n"
         "signer_from('env:HALF', 'trainer')"
     )

@@ -90,7 +90,7 @@ def test_a_tampered_folder_is_refused_also_without_assertions(
 
 
 def test_another_root_is_refused_with_a_hint(copied: SimpleNamespace, tmp_path: Path) -> None:
-    from security.keys import init_keys
+    from security.policy.key_homes import init_keys
 
     init_keys(tmp_path / "other")
     done = run(copied.folder, "--root", tmp_path / "other" / "root.json")
@@ -106,8 +106,8 @@ def test_the_wrong_version_is_refused_and_wrong_usage_is_two(copied: SimpleNames
 
 def test_verifying_needs_neither_model_libraries_nor_the_rest_of_the_house() -> None:
     code = (
-        "import sys, security.__main__, security.keys, security.release, security.index,"
-        " security.audit\n"
+        "import sys, security.__main__, security.policy.key_homes, security.release.signing,"
+        " security.release.index, security.audit.log\n"
         "banned = {'onnx', 'onnxruntime', 'skops', 'sklearn', 'numpy', 'prefect', 'storage',"
         " 'flows', 'blocks', 'pydantic', 'pickle'}\n"
         "print(sorted(banned & set(sys.modules)))"

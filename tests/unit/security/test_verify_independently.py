@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from examples import verify_independently as independent
-from security import envelope
 from security.errors import Untrusted
-from security.policy import TrustPolicy, load_root
-from security.release import verify_release
+from security.formats import envelope
+from security.policy.trust_policy import TrustPolicy, load_root
+from security.release.signing import verify_release
 
 GOLDEN = Path(__file__).parent / "golden-v1"
 SCRIPT = Path(independent.__file__)

@@ -1,0 +1,290 @@
+"""`headrace data forget`, `expire` and `purge`."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import (
+    AsJson,
+    DryRun,
+    OnBranch,
+    PipelineName,
+    Reason,
+    Yes,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from flows.data.forget import Found, Request
+    from flows.lakes import Opened
+    from storage.forgetting.purge import Purge
+
+app = typer.Typer()
+
+_SECRET_BYTES = 32
+
+PurgeAfter = Annotated[
+    str,
+    typer.Option("--purge-after", metavar="PERIOD", help="When old versions lose them: 30d, 12h."),
+]
+
+
+@app.command()
+def forget(
+    reason: Reason,
+    dataset: Annotated[str, typer.Option(help="The table whose column the key is.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN=VALUE", help="Whose rows; a column twice for two keys."),
+    ] = None,
+    keys: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="CSV or Parquet: the key's columns, a key a row."),
+    ] = None,
+    purge_after: PurgeAfter = "30d",
+    on: OnBranch = "main",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a person's rows out of every table that has the key; old versions are purged later."""
+    from datetime import UTC, datetime
+    from pathlib import Path
+
+    from flows.cli.terminal import show_json
+    from flows.data import forget as forgetting
+    from flows.lakes import open_pipeline
+
+    if bool(key) == bool(keys):
+        raise typer.BadParameter("give --key COLUMN=VALUE or --keys FILE", param_hint="--key")
+    columns, values = _given(key) if key else _listed(Path(str(keys)))
+    opened = open_pipeline(pipeline)
+    request = forgetting.by_key(
+        dataset,
+        columns,
+        values,
+        secret=_secret(opened),
+        purge_after=datetime.now(UTC) + forgetting.period(purge_after),
+    )
+    answer = _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+    if as_json:
+        show_json(answer)
+
+
+@app.command()
+def expire(
+    datasets: Annotated[
+        list[str] | None, typer.Argument(metavar="DATASET...", help="Which; without, all.")
+    ] = None,
+    purge_after: PurgeAfter = "30d",
+    on: OnBranch = "main",
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forget the rows whose event time is past the retention of their dataset."""
+    from datetime import UTC, datetime
+
+    from flows.cli.terminal import show_json, tell
+    from flows.data import forget as forgetting
+    from flows.lakes import open_pipeline
+
+    opened, now = open_pipeline(pipeline), datetime.now(UTC)
+    due = now + forgetting.period(purge_after)
+    chosen = datasets or [d.name for d in opened.pipeline.datasets if d.retention]
+    if not chosen:
+        tell("No dataset of the pipeline has a retention; nothing was changed.")
+    answers = []
+    for name in chosen:
+        request = forgetting.expired(opened.pipeline, name, now=now, purge_after=due)
+        reason = f"older than {request.said['before']}"
+        answer = _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+        answers.append({"dataset": name, **answer})
+    if as_json:
+        show_json(answers)
+
+
+@app.command()
+def purge(
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="BRANCH", help="Only what it forgot; else all.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Erase what was forgotten from old versions, once its time has come."""
+    from datetime import UTC, datetime
+
+    from flows.cli.terminal import actor, cell, confirm, show_json, tell
+    from flows.lakes import open_pipeline
+    from storage.embedded.bytes.erasure import erase
+    from storage.forgetting import purge as purging
+
+    opened, now = open_pipeline(pipeline), datetime.now(UTC)
+    opened.pin(on or "main")
+    waiting = purging.waiting(opened.lake, opened.repository, on=on)
+    due = [one for one in waiting if one.due <= now]
+    if due and not dry_run:
+        confirm(f"Erase for good what {len(due)} requests forgot from old versions?", yes=yes)
+    found = purging.purge(
+        opened.lake,
+        opened.repository,
+        now=now,
+        erase=erase,
+        dry_run=dry_run,
+        on=on,
+        by=opened.by("headrace data purge", actor()),
+    )
+    if as_json:
+        show_json({"dry_run": dry_run, "waiting": len(waiting) - len(due), "purged": found})
+        return
+    if later := [one for one in waiting if one not in due]:
+        tell(f"{len(later)} requests wait; the next is due at {cell(later[0].due)} UTC.")
+    _show_purged(found, dry_run=dry_run)
+
+
+def _forget(
+    opened: "Opened",
+    request: "Request",
+    reason: str,
+    *,
+    on: str,
+    dry_run: bool,
+    yes: bool,
+    quiet: bool,
+) -> dict[str, object]:
+    from flows.cli.terminal import actor, confirm, say, tell
+    from flows.data import forget as forgetting
+
+    found = forgetting.look(opened.lake, opened.pipeline, request, on=on)
+    if not quiet:
+        _show(found)
+    done, commit, already = None, None, False
+    if not dry_run and not found.is_empty:
+        confirm(f"Forget these rows on {on}?", yes=yes)
+        outcome = forgetting.carry_out(
+            opened.lake,
+            opened.pipeline,
+            request,
+            found,
+            reason=reason,
+            actor=actor(),
+            on=on,
+            by=opened.by("headrace data forget", actor()),
+        )
+        done, commit, already = outcome.record.run_id, outcome.pin.commit, outcome.already
+    if done and not quiet:
+        due = f"{request.purge_after:%Y-%m-%d}"
+        say(f"forget {done[:12]}, at {str(commit)[:12]}; purge after {due}")
+    if not done:
+        tell("Nothing was changed" + (": this was a dry run." if dry_run else "."))
+    state = {"run_id": done, "commit": commit, "already": already, "dry_run": dry_run}
+    return {**state, "purge_after": request.purge_after, "found": found}
+
+
+def _show(found: "Found") -> None:
+    from flows.cli.terminal import say, show_table, tell, thousands
+
+    rows = [(table, thousands(count)) for table, count in found.rows.items()]
+    show_table(("table", "rows"), rows, right="rows")
+    say(f"in all versions: {found.files} files, {found.logs} log entries")
+    for title, names in (
+        ("landed batches that go", found.batches),
+        ("tables with old files that go", found.lingering),
+        ("branches that still show them (forget there too: --on BRANCH)", found.branches),
+        ("releases whose data has them", found.releases),
+        ("other objects that mention a value (not changed)", found.mentions),
+        ("could not be searched", found.unreadable),
+    ):
+        if names:
+            say(f"{title}: {', '.join(names)}")
+    if found.is_empty:
+        tell("There is no such row.")
+
+
+def _show_purged(found: "list[Purge]", *, dry_run: bool) -> None:
+    from flows.cli.terminal import say, show_table, tell
+
+    if not found:
+        tell("Nothing is due.")
+        return
+    rows = [
+        (one.request[:12], one.due, one.objects, one.erased, len(one.held), len(one.left))
+        for one in found
+    ]
+    numbers = "objects erased held left"
+    show_table(("request", "due (UTC)", *numbers.split()), rows, right=numbers)
+    for one in found:
+        for path, branch in one.held.items():
+            say(f"{branch} still shows {path}: forget the rows there, or delete the branch")
+        for address in one.left:
+            say(f"{'would erase' if dry_run else 'erase in your object store'}: {address}")
+    if any(one.left for one in found) and not dry_run:
+        tell("Erase these bytes where your lakeFS keeps them, then give the command again.")
+
+
+def _given(keys: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Several columns are one key; one column several times is several keys."""
+    pairs = [text.partition("=") for text in keys]
+    if bad := [name for name, sign, _ in pairs if not sign or not name]:
+        raise typer.BadParameter(f"{bad[0]!r} is no COLUMN=VALUE", param_hint="--key")
+    columns = list(dict.fromkeys(name for name, _, _ in pairs))
+    if len(columns) == 1:
+        return columns, [[value] for _, _, value in pairs]
+    if len(columns) < len(pairs):
+        raise typer.BadParameter(
+            "several keys of several columns go into a file: --keys FILE", param_hint="--key"
+        )
+    return columns, [[value for _, _, value in pairs]]
+
+
+def _listed(path: "Path") -> tuple[list[str], list[list[str]]]:
+    import polars as pl
+
+    from flows.errors import Misconfigured
+
+    try:
+        frame = (
+            pl.read_parquet(path).cast(pl.String)
+            if path.suffix == ".parquet"
+            else pl.read_csv(path, infer_schema=False)
+        )
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise Misconfigured(
+            f"{path} cannot be read as keys: {str(error).splitlines()[0]}",
+            remedy="Write CSV with a header, or Parquet: the key's columns and nothing else.",
+        ) from error
+    if frame.is_empty() or any(frame.null_count().row(0)):
+        raise Misconfigured(
+            f"{path} has no key, or an empty one.", remedy="A whole key in each row."
+        )
+    return frame.columns, [list(row) for row in frame.rows()]
+
+
+def _secret(opened: "Opened") -> bytes:
+    import secrets
+
+    from flows.cli.terminal import tell
+    from flows.errors import Misconfigured
+    from flows.machine.private_files import read_or_create
+
+    path = opened.settings.home / "forget.key"
+    if not path.exists():
+        tell(f"{path} is new: keep it, it alone can show later whom a record means.")
+    text = read_or_create(path, secrets.token_hex(_SECRET_BYTES)).strip()
+    try:
+        secret = bytes.fromhex(text)
+    except ValueError:
+        secret = b""
+    if len(secret) < _SECRET_BYTES:
+        raise Misconfigured(
+            f"{path} is no key: it must hold {2 * _SECRET_BYTES} hex digits",
+            remedy="Bring it back from where you keep keys; without it, move it away, and what "
+            "was forgotten before cannot be shown any more.",
+        )
+    return secret

@@ -1,0 +1,13 @@
+"""`headrace model`: the registered releases, and who can open them."""
+
+import typer
+
+from flows.cli.commands.model import recipients, releases
+
+app = typer.Typer(
+    name="model",
+    help="Registered releases: gates, data, signatures, and where each runs.",
+    no_args_is_help=True,
+)
+for part in (releases, recipients):
+    app.add_typer(part.app)

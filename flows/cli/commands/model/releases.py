@@ -1,0 +1,280 @@
+"""`headrace model list|show|promote|…`: the registered releases."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import AsJson, PipelineName, Reason, Yes
+
+if TYPE_CHECKING:
+    from flows.release.catalog import Checked, Listed
+    from flows.release.proposals import Proposal
+    from security.release.statement import ModelRelease
+
+Environment = Annotated[
+    str | None, typer.Option(help="Which environment; by default the settings' own.")
+]
+
+app = typer.Typer()
+
+
+@app.command("list")
+def list_releases(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
+    """List the versions, newest first, and the environments that run them."""
+    from flows.cli.terminal import show_json, show_table, tell
+    from flows.lakes import open_pipeline
+    from flows.release.catalog import listed, policy_of
+
+    opened = open_pipeline(pipeline)
+    pin = opened.releases()
+    policy = policy_of(opened.lake, pin, opened.settings.keys)
+    found = listed(opened.lake, pin, opened.pipeline.name, policy)
+    if as_json:
+        show_json([_document(one) for one in found])
+        return
+    if not found:
+        tell(f"{opened.pipeline.name} has no release yet.")
+        return
+    head = ("release", "registered (UTC)", "runs in", "data", "gates", "signed by", "reason")
+    show_table(head, [_row(one) for one in found])
+
+
+@app.command()
+def show(
+    release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a release, then show its card and everything that its statement binds."""
+    from flows.cli.terminal import show_json
+    from flows.lakes import open_pipeline
+    from flows.release.catalog import check, policy_of, running
+    from storage.registry import ReleaseRef
+
+    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
+    pin = opened.releases()
+    policy = policy_of(opened.lake, pin, opened.settings.keys)
+    found = check(opened.lake, pin, ref, policy)
+    if found.refusal or found.verified is None:
+        raise found.refusal or RuntimeError(f"{ref} was neither verified nor refused")
+    runs = running(opened.lake, pin, policy)
+    places = [f"{n} (index {i.number})" for n, i in runs.items() if i.release.path == ref.path]
+    if as_json:
+        from security.formats.strict_json import to_json
+
+        statement = to_json(found.verified.release)
+        answer = {"digest": found.verified.digest, "signed_by": found.verified.key_id}
+        show_json({**answer, "runs_in": places, "card": found.card, "statement": statement})
+    else:
+        _show(found, found.verified.release, places)
+
+
+@app.command()
+def promote(
+    release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    reason: Reason,
+    environment: Environment = None,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign the environment's next index; where two releasers are demanded, propose it."""
+    from flows.cli.terminal import actor, say, show_json, tell
+    from flows.lakes import open_pipeline
+    from flows.release.promote import promote as publish
+    from storage.registry import ReleaseRef
+
+    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
+    opened.releases()
+    done = publish(
+        opened.lake,
+        opened.pipeline,
+        ref,
+        environment=environment or opened.settings.environment,
+        keys_folder=opened.settings.keys,
+        reason=reason,
+        actor=actor(),
+        by=opened.by("headrace model promote", actor()),
+    )
+    if as_json:
+        show_json({**asdict(done), "release": str(ref)})
+        return
+    if done.already:
+        tell("This was done before; nothing was changed now.")
+    say(done.told)
+
+
+@app.command()
+def proposals(
+    environment: Environment = None,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the indexes that wait for another releaser, and what became of earlier ones."""
+    from flows.cli.terminal import show_json, show_table, tell
+    from flows.lakes import open_pipeline
+    from flows.release.proposals import proposals as read
+    from flows.trust.installation import Trusted
+
+    opened = open_pipeline(pipeline)
+    pin, trusted = opened.releases(), Trusted.load(opened.settings.keys)
+    found = read(opened.lake, pin, trusted, environment or opened.settings.environment)
+    if as_json:
+        show_json([_proposed(one) for one in reversed(found)])
+        return
+    if not found:
+        tell("There are no proposals.")
+        return
+    head = ("proposal", "state", "kind", "release", "signatures", "by", "expires (UTC)", "reason")
+    show_table(head, [_proposal_row(one) for one in reversed(found)], right="proposal")
+
+
+@app.command()
+def approve(
+    proposal: Annotated[int, typer.Argument(help="Its number, as `model proposals` prints it.")],
+    environment: Environment = None,
+    yes: Yes = False,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify what a proposal names and sign it too; the last signature needed publishes it."""
+    from flows.cli.terminal import actor, confirm, say, show_json
+    from flows.lakes import open_pipeline
+    from flows.release.approval import approve as sign
+    from flows.release.proposals import open_proposal
+    from flows.trust.installation import Trusted
+
+    opened = open_pipeline(pipeline)
+    place = environment or opened.settings.environment
+    pin, trusted = opened.releases(), Trusted.load(opened.settings.keys)
+    one = open_proposal(opened.lake, pin, trusted, place, proposal)
+    _tell_proposal(one)
+    confirm(f"Sign proposal {proposal} of {place}?", yes=yes)
+    by = opened.by("headrace model approve", actor())
+    done = sign(
+        opened.lake,
+        opened.pipeline,
+        environment=place,
+        number=proposal,
+        trusted=trusted,
+        actor=actor(),
+        shown=one,
+        by=by,
+    )
+    if as_json:
+        show_json({"proposal": proposal, "index": done.index, "missing": done.missing})
+    elif done.index is None:
+        say(f"proposal {proposal} of {place} is signed; {done.missing} more must sign")
+    else:
+        say(f"{place} index {done.index} names {_release_of(one)}")
+
+
+def _row(one: "Listed") -> tuple[object, ...]:
+    release, runs = one.release, ", ".join(f"{n} (index {i})" for n, i in one.runs_in.items())
+    if release is None:
+        return one.ref, None, runs or None, None, None, "NOBODY", one.problem
+    return (
+        one.ref,
+        release.created.rstrip("Z").replace("T", " "),
+        runs or None,
+        " ".join(f"{name}@{pin.commit[:12]}" for name, pin in release.build.data.items()),
+        _metrics(release),
+        one.key_id[:12],
+        release.reason,
+    )
+
+
+def _release_of(one: "Proposal") -> str:
+    return f"{one.index.release.model}/{one.index.release.version}"
+
+
+def _tell_proposal(one: "Proposal") -> None:
+    from flows.cli.terminal import tell
+
+    index = one.index
+    tell(
+        f"{index.actor} proposes a {one.kind} to {_release_of(one)} ({index.reason}) as index "
+        f"{index.number} of {index.environment}; {len(one.key_ids)} of {one.needed} have signed."
+    )
+
+
+def _proposal_row(one: "Proposal") -> tuple[object, ...]:
+    signed = f"{len(one.key_ids)} of {one.needed}"
+    index = one.index
+    return (
+        one.number,
+        one.state,
+        one.kind,
+        _release_of(one),
+        signed,
+        index.actor,
+        one.expires,
+        index.reason,
+    )
+
+
+def _proposed(one: "Proposal") -> dict[str, object]:
+    return {
+        "proposal": one.number,
+        "state": one.state,
+        "kind": one.kind,
+        "environment": one.index.environment,
+        "release": _release_of(one),
+        "index": one.index.number,
+        "actor": one.index.actor,
+        "reason": one.index.reason,
+        "signed_by": one.key_ids,
+        "needed": one.needed,
+        "expires": one.expires,
+    }
+
+
+def _metrics(release: "ModelRelease") -> str:
+    """The first gates' values, shortened to four digits for a person's eye."""
+    return " ".join(f"{gate.metric}={float(gate.value):.4g}" for gate in release.gates[:3])
+
+
+def _document(one: "Listed") -> dict[str, object]:
+    release = one.release
+    return {
+        "release": str(one.ref),
+        "registered": release.created if release else None,
+        "reason": release.reason if release else None,
+        "gates": {gate.metric: gate.value for gate in release.gates} if release else None,
+        "data": {n: str(p.commit) for n, p in release.build.data.items()} if release else None,
+        "signed_by": one.key_id or None,
+        "problem": one.problem or None,
+        "runs_in": dict(one.runs_in),
+    }
+
+
+def _show(found: "Checked", release: "ModelRelease", places: list[str]) -> None:
+    from flows.cli.terminal import say, show_table
+
+    build = release.build
+    key = found.verified.key_id if found.verified else ""
+    clean = "" if build.code_clean else ", with uncommitted changes"
+    facts = {
+        "release": f"{release.model}/{release.version}",
+        "digest": release.digest,
+        "runs in": ", ".join(places) or "no environment",
+        "registered": f"{release.created} by {release.created_by}: {release.reason}",
+        "signed by": f"{key} (releaser); {len(found.steps)} verification steps passed",
+        "replaces": release.parent,
+        "trained": f"{build.started} to {build.finished}, run {build.run_id[:12]}",
+        **{f"data {name}": f"{p.repository}@{p.commit}" for name, p in build.data.items()},
+        "code": f"{build.code_commit}{clean}",
+        "lock": build.lock_sha256,
+        "definition": build.definition_sha256,
+        "features": build.features_sha256,
+        "schema": build.schema_sha256,
+        "rules": release.policy_sha256,
+    }
+    for name, fact in facts.items():
+        say(f"{name:<14}{'-' if fact is None else fact}")
+    say()
+    files = [(f.name, f.size, f.sealed_size, f.sha256) for f in release.bundle.files]
+    show_table(("file", "bytes", "sealed", "SHA-256"), files, right="bytes sealed")
+    say()
+    for line in found.card.splitlines():
+        say(line)

@@ -1,0 +1,108 @@
+"""`headrace runs`: what every run was, from the metadata store."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import AsJson, AtRef, Limit, PipelineName
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flows.lakes import Opened
+    from storage.runs.records import Record
+
+app = typer.Typer(name="runs", help="Every run that merged: input, rows, metrics, release.")
+
+# The measures of a training, then of a monitored window, that a person looks at first.
+_SHOWN_METRICS = 3
+
+
+@app.callback(invoke_without_command=True)
+def runs(
+    context: typer.Context,
+    stage: Annotated[str, typer.Option(help="Only this stage's.")] = "",
+    on: AtRef = "main",
+    limit: Limit = 20,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs that merged, newest first."""
+    if context.invoked_subcommand:
+        return
+    from flows.cli.terminal import show_json, show_table
+    from flows.lakes import open_pipeline
+    from storage.runs import records
+
+    opened = open_pipeline(pipeline)
+    found = records.at(opened.lake, opened.pin(on), stage=stage)[:limit]
+    if as_json:
+        show_json(found)
+        return
+    head = ("stage", "run", "started (UTC)", "took s", "rows", "metrics", "release", "by", "state")
+    released = _released(opened)
+    show_table(head, [_row(record, released) for record in found], right="took s")
+
+
+@app.command()
+def show(
+    run_id: Annotated[str, typer.Argument(help="The run's id, or how it begins.")],
+    on: AtRef = "main",
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show one run's whole record."""
+    from dataclasses import asdict
+
+    from flows.cli.terminal import say, show_json
+    from flows.data.runs import find_one
+    from flows.lakes import open_pipeline
+
+    opened = open_pipeline(pipeline)
+    record = find_one(opened.lake, opened.pin(on), run_id)
+    if as_json:
+        show_json(record)
+        return
+    for name, value in asdict(record).items():
+        for line in _lines(name, value):
+            say(line)
+
+
+def _released(opened: "Opened") -> dict[str, str]:
+    """Candidate to the release that came of it."""
+    from storage import registry
+    from storage.runs import records
+
+    found = records.at(opened.lake, opened.releases(), stage=registry.STAGE)
+    return {str(r.details.get("candidate")): str(r.details["release"]) for r in found}
+
+
+def _row(record: "Record", released: "Mapping[str, str]") -> tuple[object, ...]:
+    from datetime import datetime
+
+    from flows.data.history import started_by
+
+    metrics = list(record.metrics.items())[:_SHOWN_METRICS]
+    return (
+        record.stage,
+        record.run_id[:12],
+        datetime.fromisoformat(record.started_at),
+        f"{record.duration_s:.1f}",
+        " ".join(f"{name}={count:,}" for name, count in record.counts.items()),
+        " ".join(f"{name}={value:.4g}" for name, value in metrics),
+        record.details.get("release") or released.get(str(record.details.get("candidate"))),
+        started_by(record),
+        "undone" if record.superseded else _verdict(record),
+    )
+
+
+def _verdict(record: "Record") -> str:
+    return {True: "passed", False: "not passed"}.get(record.details.get("passed", ""), "")
+
+
+def _lines(name: str, value: object) -> list[str]:
+    """`name: value`, and a mapping's entries below its name."""
+    if isinstance(value, dict):
+        inside = [f"  {line}" for key, part in value.items() for line in _lines(str(key), part)]
+        return [f"{name}:", *inside] if inside else []
+    return [] if value is None or value == "" else [f"{name}: {value}"]

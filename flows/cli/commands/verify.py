@@ -1,0 +1,70 @@
+"""`headrace verify`: does a registered release hold, step by step, and what is it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import AsJson, PipelineName
+
+if TYPE_CHECKING:
+    from flows.release.catalog import Checked
+    from security.policy.trust_policy import TrustPolicy
+
+app = typer.Typer()
+
+
+@app.command()
+def verify(
+    release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    copy_to: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Leave a copy that verifies offline in a new FOLDER."),
+    ] = None,
+    pipeline: PipelineName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Verify a registered release: every step is named; exit code 0 only if all hold."""
+    from flows.cli.terminal import show_json
+    from flows.lakes import open_pipeline
+    from flows.release.catalog import check, copy_release, policy_of
+    from storage.registry import ReleaseRef
+
+    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
+    pin = opened.releases()
+    policy = policy_of(opened.lake, pin, opened.settings.keys)
+    found = check(opened.lake, pin, ref, policy)
+    if copy_to and found.verified:
+        copy_release(opened.lake, pin, ref, copy_to)
+    if as_json:
+        show_json(_document(found, str(ref), policy) | {"at": str(pin)})
+    else:
+        _show(found, str(ref), policy)
+    if found.verified is None:
+        raise typer.Exit(1)
+
+
+def _document(found: "Checked", ref: str, policy: "TrustPolicy") -> dict[str, object]:
+    from security.release.story import account
+
+    told = account(found.verified, policy) if found.verified else {"digest": None}
+    problem = str(found.refusal) if found.refusal else None
+    verified = found.verified is not None
+    return {**told, "release": ref, "verified": verified, "steps": found.steps, "problem": problem}
+
+
+def _show(found: "Checked", ref: str, policy: "TrustPolicy") -> None:
+    from flows.cli.terminal import say, tell
+    from security.release.story import story
+
+    for step in found.steps:
+        say(f"{step.number}. {step.title}: {step.finding}")
+    if found.verified:
+        say()
+        for sentence in story(found.verified, policy):
+            say(sentence)
+        say()
+        say(f"verified: {ref}, release {found.verified.digest}")
+    if found.refusal:
+        tell(f"problem: step {len(found.steps) + 1} refuses {ref}: {found.refusal}")
+        tell(f"remedy: {found.refusal.remedy or 'do not use it; a new training replaces it'}")

@@ -1,0 +1,89 @@
+"""Keys that a person brings to a command, and what every ceremony ends with: publication."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from flows.errors import Misconfigured
+from flows.keys.published_policy import publish_policy
+from flows.keys.signed_history import Kept
+from flows.lakes import Opened
+from flows.trust import key_access
+from security.errors import BadKey
+from security.keys.keyfiles import read_passphrase
+from security.keys.pairs import Role, RoleSigner
+from security.keys.sources import kind_of, signer_from
+from security.policy.edition import Ceremony
+from storage.errors import Unavailable
+from storage.versions.moments import moment_of
+
+
+@dataclass(frozen=True)
+class Brought:
+    """Where a person says that a key is, and what unlocks it; without a source, where it is set."""
+
+    source: str | None
+    passphrase_file: Path | None = None
+
+    def signer(self, keys: Path, role: Role = "root") -> RoleSigner:
+        """The key. Raises: BadKey, saying how to bring one that is kept offline."""
+        if self.source is not None:
+            phrase = self._passphrase(self.source)
+            return signer_from(self.source, role, passphrase=phrase, secret=key_access.secret_text)
+        try:
+            return key_access.signer(keys, role)
+        except BadKey as error:
+            raise BadKey(
+                f"the {role}'s key is not at hand: {error}",
+                remedy=f"bring it, and name where it is: --{role}-key file:FOLDER",
+            ) from error
+
+    def _passphrase(self, source: str) -> str | None:
+        if kind_of(source) != "file" or self.passphrase_file is None:
+            return None
+        return read_passphrase(self.passphrase_file)
+
+
+def publish(opened: Opened, actor: str) -> None:
+    """Put the keys folder's policy into the releases repository, for every verifier to see.
+
+    Raises: Unavailable, saying that the keys themselves are changed; Refused, Untrusted.
+    """
+    try:
+        if opened.pipeline.releases not in opened.lake.fs.repositories():
+            return
+        publish_policy(
+            opened.lake,
+            opened.pipeline,
+            opened.settings.keys,
+            actor=actor,
+            by=opened.by("headrace keys", actor),
+        )
+    except Unavailable as error:
+        raise Unavailable(
+            f"The keys here are changed, but their policy is not published yet: {error}",
+            remedy="Give the same command again when the lake answers.",
+        ) from error
+
+
+def moment(text: str) -> datetime:
+    """A time as people write it. Raises: Misconfigured."""
+    found = moment_of(text)
+    if found is None:
+        raise Misconfigured(
+            f"{text!r} is not a time.", remedy="Write ISO 8601, as in 2026-11-24T12:00:00Z."
+        )
+    return found
+
+
+def told(done: Ceremony, kept: Sequence[Kept]) -> Mapping[str, object]:
+    """A ceremony for a program to read."""
+    trust, rules = done.policy.trust, done.policy.rules
+    return {
+        "already": done.already,
+        "retired": done.retired or None,
+        "enrolled": done.enrolled or None,
+        "edition": [trust.epoch, trust.version, rules.version],
+        "kept": [{"at": str(one.at), "path": one.path, "digest": one.digest} for one in kept],
+    }

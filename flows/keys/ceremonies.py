@@ -1,0 +1,232 @@
+"""What `headrace keys` does: rotate, revoke, enrol and pin, each published at once.
+
+Every one may be given again: what was done is not done twice, and is published if it was not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import get_args
+
+from flows.errors import Misconfigured
+from flows.keys.brought_keys import Brought, moment, publish
+from flows.keys.published_policy import FOLDER
+from flows.keys.signed_history import Kept, signed_before
+from flows.lakes import Opened
+from flows.trust import key_access
+from security.errors import BadKey
+from security.files import read_regular
+from security.formats import canonical
+from security.formats.strict_json import from_json, to_bytes, to_json
+from security.keys.keyfiles import write_private
+from security.keys.pairs import Recipient, RecipientName, RoleSigner, Signer
+from security.keys.sources import signer_from
+from security.policy import ceremony, succession
+from security.policy.ceremony import Retirement, pair_named, retired_before
+from security.policy.documents import Enrolled, PairRecord, RecipientRecord
+from security.policy.edition import Ceremony, policy_in
+from security.policy.key_homes import public_document
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy
+from security.release.index import moment_text
+from storage import registry
+
+ROLES: tuple[Enrolled, ...] = get_args(Enrolled)
+# The gatekeeper signs and decrypts: its decryption key has a name of its own here.
+OPENERS: Mapping[str, RecipientName] = {
+    "serving": "serving",
+    "gatekeeper-recipient": "gatekeeper",
+}
+_MAX_PUBLIC_BYTES = 16 * 2**10
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which key is to go, and why. `replaces` makes a rotation one that may be repeated."""
+
+    name: str
+    reason: str
+    cut_off: str = ""
+    replaces: str = ""
+    new_key: str | None = None
+    passphrase: str | None = field(default=None, repr=False)
+    minimum_index: Mapping[str, int] | None = None
+
+
+def rotated(
+    opened: Opened, request: Request, brought: Brought, actor: str
+) -> tuple[Ceremony, list[Kept]]:
+    """A new key in the place of one that is still believed for what it signed by now.
+
+    Raises: BadKey, Untrusted, StorageError; keys and policy are as they were then.
+    """
+    home, name = opened.settings.keys, request.name
+    policy = policy_in(home)
+    if request.replaces and not _ids(policy, name, request.replaces):
+        publish(opened, actor)
+        return Ceremony(policy, already=True), []
+    if request.minimum_index and name != "root":
+        raise Misconfigured("Only a new root begins a new epoch.", remedy="No --minimum-index.")
+    today, kept = datetime.now(UTC), list[Kept]()
+    if name == "root":
+        done = _root(opened, request, brought.signer(home))
+    elif name in OPENERS:
+        done = succession.rotate_recipient(
+            home, OPENERS[name], root=brought.signer(home), passphrase=request.passphrase
+        )
+    else:
+        done, kept = _retired(
+            opened, request, brought, f"rotated on {today:%Y-%m-%d}", today, rotates=True
+        )
+    publish(opened, actor)
+    return done, kept
+
+
+def revoked(
+    opened: Opened, request: Request, brought: Brought, actor: str
+) -> tuple[Ceremony, list[Kept]]:
+    """A key is not believed any more, but for what stood in the lake at the cut-off, if any.
+
+    Raises: as `rotated` does.
+    """
+    if _is_recipient(opened, request.name):
+        return dropped(opened, request.name, brought, actor), []
+    at = moment(request.cut_off) if request.cut_off else None
+    done = _retired(opened, request, brought, request.reason, at)
+    publish(opened, actor)
+    return done
+
+
+def enrolled(opened: Opened, name: str, public_key: Path, brought: Brought, actor: str) -> Ceremony:
+    """One more pair for a role, or a recipient of its own name, by the public half in a file."""
+    home, where = opened.settings.keys, public_key.name
+    fields = canonical.parse(read_regular(public_key, max_bytes=_MAX_PUBLIC_BYTES))
+    root = brought.signer(home)
+    if name in ROLES:
+        pair = from_json(PairRecord, fields, where).pair
+        done = ceremony.enrol(home, pair, _role(name), root=root)
+    else:
+        record = from_json(RecipientRecord, {"name": name, **fields}, where)
+        done = succession.enrol_recipient(home, record, root=root)
+    publish(opened, actor)
+    return done
+
+
+def dropped(opened: Opened, name: str, brought: Brought, actor: str) -> Ceremony:
+    """A recipient for whom no later bundle is sealed."""
+    done = succession.drop_recipient(
+        opened.settings.keys, name, root=brought.signer(opened.settings.keys)
+    )
+    publish(opened, actor)
+    return done
+
+
+def made(name: str, folder: Path, passphrase: str | None) -> str:
+    """A key that nobody has enrolled yet, below `folder`; its public half as JSON."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if (folder / name).exists():
+        raise BadKey(f"{folder / name} exists already", remedy="name another folder")
+    if name in ROLES:
+        signer = Signer.generate(_role(name))
+        write_private(folder / name, signer.private_halves(), passphrase)
+        return to_bytes(PairRecord.of(signer.public)).decode()
+    recipient = Recipient.generate()
+    document = to_json(RecipientRecord.of(name, recipient.public))
+    write_private(folder / name, recipient.private_halves(), passphrase)
+    return canonical.encode({k: v for k, v in document.items() if k != "name"}).decode()
+
+
+def pinned(opened: Opened) -> Ceremony:
+    """Take over the published policy, and pin the root that it names, if the pinned one signed it.
+
+    Raises: Untrusted if it did not, NotFound if nothing is published.
+    """
+    lake, pin = opened.lake, registry.head(opened.lake, opened.pipeline.name)
+    trust, rules = (
+        lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}") for name in (TRUST, RULES)
+    )
+    return succession.pin_successor(opened.settings.keys, trust, rules)
+
+
+def public_keys(home: Path) -> bytes:
+    """Root, roles and recipients of the verified policy, as canonical JSON."""
+    policy = policy_in(home)
+    return public_document(policy.trust, policy.root) + b"\n"
+
+
+def _root(opened: Opened, request: Request, root: RoleSigner) -> Ceremony:
+    home, given = opened.settings.keys, request.minimum_index
+    if given and (left := sorted(_environments(opened) - given.keys())):
+        raise Misconfigured(
+            f"A new epoch has no minimum for {left[0]}, where any old index could come back then.",
+            remedy=f"Add --minimum-index {left[0]}=N, the number that it stands at.",
+        )
+    return succession.rotate_root(
+        home, root=root, passphrase=request.passphrase, minimum_index=request.minimum_index
+    )
+
+
+def _environments(opened: Opened) -> set[str]:
+    if opened.pipeline.releases not in opened.lake.fs.repositories():
+        return set()
+    head = registry.head(opened.lake, opened.pipeline.name)
+    return set(opened.lake.fs.folders(head.repository, head.commit, prefix="environments/"))
+
+
+def _retired(
+    opened: Opened,
+    request: Request,
+    brought: Brought,
+    reason: str,
+    cut_off: datetime | None,
+    *,
+    rotates: bool = False,
+) -> tuple[Ceremony, list[Kept]]:
+    home, why = opened.settings.keys, request.reason or reason
+    trust, kept = policy_in(home).trust, []
+    if cut_off is not None and retired_before(trust, request.name, why) is None:
+        # A rotation keeps what stands: the lake's clock and this one need not agree.
+        pair, until = pair_named(trust, request.name)[1], None if rotates else cut_off
+        kept = signed_before(opened.lake, pair, until)
+    digests = tuple(sorted({one.digest for one in kept}))
+    done = ceremony.retire(
+        home,
+        request.name,
+        root=brought.signer(home),
+        retirement=Retirement(why, moment_text(cut_off) if cut_off else None, digests),
+        successor=_successor(trust_role=request.name, request=request, home=home),
+        passphrase=request.passphrase,
+    )
+    return done, [] if done.already else kept
+
+
+def _successor(*, trust_role: str, request: Request, home: Path) -> RoleSigner | None:
+    if request.new_key is None:
+        return None
+    role, _ = pair_named(policy_in(home).trust, trust_role)
+    return signer_from(
+        request.new_key, role, passphrase=request.passphrase, secret=key_access.secret_text
+    )
+
+
+def _ids(policy: TrustPolicy, name: str, replaces: str) -> bool:
+    """Whether the key that `name` stands for now is the one to be replaced."""
+    if name == "root":
+        current = [policy.root.key_id]
+    elif name in OPENERS:
+        current = [policy.recipient(OPENERS[name]).recipient_id]
+    else:
+        current = [pair_named(policy.trust, name)[1].key_id]
+    return any(key.startswith(replaces) for key in current)
+
+
+def _is_recipient(opened: Opened, name: str) -> bool:
+    named = {one.name for one in policy_in(opened.settings.keys).trust.recipients}
+    return name in named and name not in ROLES
+
+
+def _role(name: str) -> Enrolled:
+    for role in ROLES:
+        if role == name:
+            return role
+    raise Misconfigured(f"{name!r} is no role.", remedy=f"Choose from {', '.join(ROLES)}.")

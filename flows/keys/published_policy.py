@@ -1,0 +1,117 @@
+"""The signed trust policy in the releases repository, where every verifier finds it.
+
+policy/trust.dsse.json   by the root      who may sign
+policy/rules.dsse.json   by the policy role    what is good enough
+
+The root's public key never comes along: whoever verifies has it pinned already.
+"""
+
+from pathlib import Path
+
+from flows import audit
+from flows.pipeline import Pipeline
+from flows.trust.installation import Trusted
+from security.errors import Untrusted
+from security.keys.pairs import PublicPair
+from security.policy.key_homes import PREVIOUS_ROOT
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
+from storage import registry
+from storage.errors import NotFound, Refused
+from storage.lake import Lake, Pin
+from storage.runs import Provenance, Run, commit_once, records
+
+STAGE = "policy"
+FOLDER = "policy"
+
+
+def publish_policy(
+    lake: Lake,
+    pipeline: Pipeline,
+    keys_folder: Path,
+    *,
+    actor: str = STAGE,
+    by: Provenance | None = None,
+) -> TrustPolicy:
+    """Put the keys folder's policy into the releases repository; a no-op if it stands there.
+
+    The audit log is told in the same commit whose keys were enrolled, retired or revoked by it.
+    Raises: Refused for an edition that is not newer than the one there, Untrusted if the one
+    there is of another root.
+    """
+    policy = Trusted.load(keys_folder).policy
+    standing = _standing(lake, registry.head(lake, pipeline.name), policy.root, keys_folder)
+    if standing is not None and standing.digests == policy.digests:
+        return policy
+    # Before the transaction too: there, an older edition's own record would say "done".
+    _require_newer(policy, standing)
+    files = {name: (keys_folder / name).read_bytes() for name in (TRUST, RULES)}
+
+    def body(run: Run) -> None:
+        replaced = _standing(lake, run.base, policy.root, keys_folder)
+        _require_newer(policy, replaced)
+        for name, data in files.items():
+            run.replace(f"{FOLDER}/{name}", data)
+        audit.append(run, *audit.policy_changes(replaced, policy, actor))
+        run.details.update(
+            trust=policy.digests.trust, rules=policy.digests.rules, edition=list(policy.edition)
+        )
+
+    commit_once(
+        lake,
+        pipeline.releases,
+        stage=STAGE,
+        run_id=records.run_id(STAGE, policy.digests.trust, policy.digests.rules),
+        body=body,
+        by=by,
+    )
+    return policy
+
+
+def published_policy(lake: Lake, pin: Pin, root: PublicPair) -> TrustPolicy | None:
+    """The policy at a releases commit, verified under the pinned root; None if there is none.
+
+    Raises: Untrusted if it is not the root's.
+    """
+    try:
+        files = [
+            lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}") for name in (TRUST, RULES)
+        ]
+    except NotFound:
+        return None
+    try:
+        return TrustPolicy.parse(*files, root=root)
+    except Untrusted as error:
+        raise Untrusted(
+            f"The policy in {pin.repository} does not hold: {error}.",
+            remedy="Bring back the keys folder that this lake was used with, or its root.json.",
+        ) from error
+
+
+def _standing(lake: Lake, pin: Pin, root: PublicPair, keys_folder: Path) -> TrustPolicy | None:
+    """The published policy; after a rotation of the root also the one that its predecessor signed.
+
+    Raises: Untrusted if neither signed it.
+    """
+    previous = keys_folder / PREVIOUS_ROOT
+    try:
+        return published_policy(lake, pin, root)
+    except Untrusted:
+        if not previous.is_file():
+            raise
+    return published_policy(lake, pin, load_root(previous))
+
+
+def _require_newer(policy: TrustPolicy, standing: TrustPolicy | None) -> None:
+    """No edition may go back, and one number may not name two policies."""
+    if standing is None:
+        return
+    new, old = policy.edition, standing.edition
+    if new == old or any(n < o for n, o in zip(new, old, strict=True)):
+        raise Refused(
+            f"The policy here is edition {_text(new)}, the published one is {_text(old)}.",
+            remedy="Take it over with `headrace keys pin`, and sign changes as the next edition.",
+        )
+
+
+def _text(edition: tuple[int, ...]) -> str:
+    return ".".join(str(number) for number in edition)

@@ -1,0 +1,77 @@
+"""What a key had signed at a moment, as the releases repositories show it.
+
+The commit that `main` stood at decides, not a date in a statement: whoever holds a stolen key can
+write any date, but not into a commit whose id is known already. A client may date a commit as well,
+so only an unbroken beginning of the history counts.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+
+from flows.data.history import REACH
+from security.formats.envelope import MAX_ENVELOPE_BYTES, payload_signed_by
+from security.keys.pairs import PublicPair
+from storage.lake import MAIN, Lake, Pin, releases
+
+_READERS = 8
+# Records of runs; nobody signs them.
+_UNSIGNED = ("metadata/",)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One signed payload: where it stands, and its digest."""
+
+    at: Pin
+    path: str
+    digest: str
+
+
+def signed_before(lake: Lake, pair: PublicPair, moment: datetime | None) -> list[Kept]:
+    """Every payload that `pair` signed and that stood on a releases `main` at `moment`, or stands.
+
+    Raises: StorageError if the lake does not answer: an incomplete list would revoke silently.
+    """
+    return [kept for pin in _pins(lake, moment) for kept in _signed_at(lake, pair, pin)]
+
+
+def stood_at(lake: Lake, head: Pin, moment: datetime) -> Pin | None:
+    """The last first-parent commit before any that is younger than `moment`.
+
+    A commit with an old date behind a younger one was dated by whoever made it.
+    """
+    found = None
+    for commit in reversed(list(lake.fs.log(head.repository, head.commit, limit=REACH))):
+        if datetime.fromtimestamp(commit.created_at, UTC) > moment:
+            break
+        found = Pin(head.repository, commit.id)
+    return found
+
+
+def _pins(lake: Lake, moment: datetime | None) -> Iterator[Pin]:
+    for repository in lake.fs.repositories():
+        if repository.endswith(releases("")):
+            head = lake.pin(repository, MAIN)
+            if pin := stood_at(lake, head, moment) if moment else head:
+                yield pin
+
+
+def _signed_at(lake: Lake, pair: PublicPair, pin: Pin) -> list[Kept]:
+    paths = [
+        entry.path
+        for entry in lake.fs.objects(pin.repository, pin.commit)
+        if entry.path.endswith(".json")
+        and entry.size <= MAX_ENVELOPE_BYTES
+        and not entry.path.startswith(_UNSIGNED)
+    ]
+
+    def kept(path: str) -> Kept | None:
+        data = lake.fs.get(pin.repository, pin.commit, path)
+        payload = payload_signed_by(data, pair)
+        return Kept(pin, path, sha256(payload).hexdigest()) if payload is not None else None
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return [one for one in readers.map(kept, paths) if one is not None]

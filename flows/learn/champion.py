@@ -1,0 +1,74 @@
+"""The release that an environment runs, opened for comparison: its scores and its profile."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+
+from flows import audit
+from flows.learn.exported import MODEL, PROFILE, Exported
+from flows.learn.fit import Floats
+from flows.trust.installation import Trusted
+from flows.trust.key_access import recipient
+from security.release.bundle import open_bundle
+from security.release.load import load_onnx
+from security.release.verify import VerifiedRelease, verify_release
+from storage import registry
+from storage.lake import Lake, Pin
+from storage.registry import ReleaseRef
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A verified release in memory."""
+
+    ref: ReleaseRef
+    verified: VerifiedRelease
+    profile: bytes
+    model: Exported
+
+    def predict(self, frame: pl.DataFrame) -> Floats:
+        """Probability of the positive class, shape (n,), for a `feature_frame` of n rows."""
+        return self.model.predict(frame)
+
+
+def champion_of(
+    lake: Lake, pin: Pin, environment: str, trusted: Trusted, *, reader: str
+) -> Champion | None:
+    """The release that the environment's newest index names; None before the first.
+
+    `reader` is the recipient whose key opens it, `serving` or `gatekeeper`.
+    """
+    found = trusted.newest_index(lake, pin, environment)
+    if found is None:
+        return None
+    named = found.index.release
+    return open_release(lake, pin, ReleaseRef(named.model, named.version), trusted, reader=reader)
+
+
+def open_release(
+    lake: Lake, pin: Pin, ref: ReleaseRef, trusted: Trusted, *, reader: str
+) -> Champion:
+    """Verify, decrypt to a private copy that is removed again, and load.
+
+    Raises: Untrusted or CannotDecrypt; nothing was loaded then.
+    """
+    telling = audit.refusals(
+        lake, ref.model, actor=reader, subject=ref.path, step="champion", keys=trusted.keys
+    )
+    with TemporaryDirectory(prefix="headrace-") as private, telling:
+        folder = registry.download(lake, pin, ref.path, Path(private) / "release")
+        verified = verify_release(
+            folder, policy=trusted.policy, name=ref.model, version=ref.version
+        )
+        plain = open_bundle(
+            folder,
+            verified.release,
+            recipient=recipient(trusted.keys, reader),
+            into=Path(private) / "plain",
+        )
+        session = load_onnx(plain / MODEL, limits=trusted.policy.limits)
+        return Champion(
+            ref, verified, (plain / PROFILE).read_bytes(), Exported.read(plain, session)
+        )

@@ -1,0 +1,90 @@
+"""What `up` started, on disk: one small file a service, and the lock that lets one `up` work."""
+
+import errno
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from flows.errors import Misconfigured
+from flows.machine.private_files import write_whole
+from flows.machine.processes import is_alive, wait_until
+
+LOCK_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Record:
+    """A process that `up` started. `fingerprint` tells whether the settings changed since.
+
+    `log_start`: length of its log, in bytes, when it was started.
+    `orphans`: pid and birth of earlier leaders that died while something of theirs lived on.
+    """
+
+    name: str
+    pid: int
+    birth: str
+    since: str
+    address: str
+    fingerprint: str
+    log_start: int
+    orphans: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def alive(self) -> bool:
+        """Whether that very process still runs."""
+        return is_alive(self.pid, self.birth)
+
+
+class Records:
+    """The records of one installation, in `.headrace/run/`."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "run"
+
+    def read(self, name: str) -> Record | None:
+        """The record of a service; None if there is none, or none that can be read."""
+        try:
+            raw = json.loads(self._path(name).read_text())
+            orphans = [(int(pid), str(birth)) for pid, birth in raw.pop("orphans")]
+            return Record(**raw, orphans=orphans)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def write(self, record: Record) -> None:
+        """Replace a service's record atomically."""
+        write_whole(self._path(record.name), json.dumps(asdict(record), indent=2) + "\n")
+
+    def remove(self, name: str) -> None:
+        """Forget a service."""
+        self._path(name).unlink(missing_ok=True)
+
+    @contextmanager
+    def lock(self, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Keep every other `up` and `down` of this installation waiting.
+
+        Raises: Misconfigured if another one holds on for longer than `seconds`.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self._folder / "lock").open("w") as file:
+            if not wait_until(lambda: _try_lock(file.fileno()), seconds=seconds):
+                raise Misconfigured(
+                    f"another headrace up or down has been at work for {seconds:.0f} s",
+                    remedy="wait for it, or end it with Ctrl-C and try again",
+                )
+            yield
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.json"
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        raise
+    return True

@@ -1,0 +1,267 @@
+"""Promotion by several releasers: one proposes, others sign the same bytes, the last publishes.
+
+Each verifies the release for itself before it signs; a signature handed over is not believed.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from flows import audit
+from flows.keys.published_policy import publish_policy
+from flows.pipeline import Pipeline
+from flows.release.cosign import cosigned_release
+from flows.release.indexes import (
+    Next,
+    named,
+    refuse_second,
+    request_id,
+    verified_release,
+    write,
+)
+from flows.release.proposals import (
+    Filed,
+    Proposal,
+    numbers,
+    open_proposal,
+    path_of,
+    proposals,
+    signed_so_far,
+)
+from flows.trust import key_access
+from flows.trust.installation import Trusted
+from flows.trust.newest_index import standing
+from security.errors import Untrusted
+from security.formats.envelope import add_signature
+from security.formats.strict_json import from_bytes, to_bytes
+from security.keys.pairs import RoleSigner
+from security.policy.floor import CLOCK_SLACK
+from security.release.index import INDEX_TYPE, Index, read_moment, sign_index
+from storage import registry
+from storage.errors import Refused
+from storage.lake import Lake, Pin
+from storage.registry import ReleaseRef
+from storage.runs import Provenance, Run, commit_once, records
+
+STAGE = "propose"
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """What an approval led to: `index` if it was the last one needed, else how many `missing`."""
+
+    proposal: Proposal
+    index: int | None
+    missing: int
+
+
+def propose(
+    lake: Lake, pipeline: Pipeline, trusted: Trusted, following: Next, by: Provenance | None
+) -> int:
+    """Sign the next index as the first of several releasers; the number of the proposal.
+
+    The same request on the same predecessor is one proposal, as long as it is open.
+    Raises: Refused if another index came first.
+    """
+    pin, environment = registry.head(lake, pipeline.name), following.environment
+    known = proposals(lake, pin, trusted, environment)
+    for one in known:
+        if one.state == "open" and _is_asked_by(one, following):
+            return one.number
+    releaser = key_access.signer(trusted.keys, "releaser")
+    envelope = sign_index(following.index(), releaser)
+    last = known[-1].number if known else 0
+
+    def body(run: Run) -> None:
+        newest = max(registry.index_numbers(lake, run.base, environment), default=0)
+        before = registry.index(lake, run.base, environment, newest) if newest else None
+        refuse_second(following, newest + 1, before, trusted.policy)
+        number = max(numbers(lake, run.base, environment), default=0) + 1
+        run.put(
+            path_of(environment, number), to_bytes(Filed(number, following.kind, envelope.decode()))
+        )
+        _cosign_release(run, trusted, following.index(), releaser)
+        audit.append(run, _told("proposal.made", number, following.actor, envelope, trusted))
+        run.details.update(environment=environment, proposal=number, reason=following.reason)
+
+    outcome = commit_once(
+        lake,
+        pipeline.releases,
+        stage=STAGE,
+        run_id=records.run_id(STAGE, environment, following.request_id, str(last)),
+        body=body,
+        by=by,
+    )
+    return int(outcome.record.details["proposal"])
+
+
+def approve(
+    lake: Lake,
+    pipeline: Pipeline,
+    *,
+    environment: str,
+    number: int,
+    trusted: Trusted,
+    actor: str,
+    shown: Proposal | None = None,
+    by: Provenance | None = None,
+) -> Approval:
+    """Verify what the first releaser verified, sign the same index, publish if that is enough.
+
+    `shown` is what this releaser was shown and said yes to: no other is signed in its place.
+    Raises: Refused for a proposal that is not open or that this key signed, Untrusted if the
+    release or the policy does not hold, or it asks for more than a release, NotFound.
+    """
+    publish_policy(lake, pipeline, trusted.keys, actor=actor, by=by)
+    pin = registry.head(lake, pipeline.name)
+    audit.check_grown(lake, pin, trusted.floors)
+    place = path_of(environment, number)
+    with audit.refusals(
+        lake, pipeline.name, actor=actor, subject=place, step="approval", keys=trusted.keys, by=by
+    ):
+        proposal = open_proposal(lake, pin, trusted, environment, number)
+        if shown is not None and (proposal.index, proposal.kind) != (shown.index, shown.kind):
+            raise Refused(
+                f"Proposal {number} of {environment} is not the one that was shown any more.",
+                remedy="Repeat the command, and read it again.",
+            )
+        return _approve(lake, pipeline, pin, trusted, proposal, actor, by)
+
+
+def _approve(
+    lake: Lake,
+    pipeline: Pipeline,
+    pin: Pin,
+    trusted: Trusted,
+    proposal: Proposal,
+    actor: str,
+    by: Provenance | None,
+) -> Approval:
+    number = proposal.number
+    releaser = key_access.signer(trusted.keys, "releaser")
+    if releaser.public.key_id in proposal.key_ids:
+        raise Refused(
+            f"Proposal {number} bears this releaser's signature already, and one counts once.",
+            remedy="Another releaser approves it, with a key pair of their own.",
+        )
+    following = _following(lake, pin, trusted, proposal)
+    envelope = add_signature(proposal.envelope, INDEX_TYPE, releaser)
+    signed = signed_so_far(envelope, trusted)
+    if releaser.public.key_id not in signed.key_ids:
+        raise Untrusted(
+            "this releaser's key is not enrolled in the policy",
+            remedy="have the root enrol it: a signature of a stranger counts for nothing",
+        )
+    told = _told("proposal.approved", number, actor, envelope, trusted)
+    if (missing := proposal.needed - len(signed.key_ids)) > 0:
+        _add(lake, pipeline, trusted, proposal, envelope, releaser, told, by)
+        return Approval(proposal, None, missing)
+    release = ReleaseRef(proposal.index.release.model, proposal.index.release.version)
+    index, _ = write(
+        lake,
+        pipeline,
+        trusted,
+        following,
+        envelope,
+        by,
+        beside=cosigned_release(lake, pin, release, trusted.policy, releaser, complete=True),
+        events=(told,),
+    )
+    return Approval(proposal, index, 0)
+
+
+def _following(lake: Lake, pin: Pin, trusted: Trusted, proposal: Proposal) -> Next:
+    """What the proposal asks for, from this releaser's own verification of the release."""
+    index = proposal.index
+    ref = ReleaseRef(index.release.model, index.release.version)
+    release = verified_release(lake, pin, ref, trusted.policy.for_cosigner())
+    if release.digest != index.release.digest:
+        raise Untrusted(f"the proposal names another release than {ref}")
+    following = Next(
+        environment=index.environment,
+        release=release,
+        kind=proposal.kind,
+        actor=index.actor,
+        reason=index.reason,
+        after=standing(lake, pin, trusted, index.environment),
+        request_id=request_id(proposal.kind, ref, index.reason, after=index.number - 1),
+    )
+    _require_own(index, following.index())
+    return following
+
+
+def _require_own(proposed: Index, own: Index) -> None:
+    """Refuse an index that says anything but what this releaser would have written.
+
+    Raises: Untrusted, for a canary or a shadow that nobody was shown, or a time to come.
+    """
+    if replace(own, created=proposed.created) != proposed:
+        raise Untrusted(
+            "the proposed index says more than which release is to run",
+            remedy="propose the release anew with `headrace model promote`",
+        )
+    if read_moment(proposed.created) > read_moment(own.created) + CLOCK_SLACK:
+        raise Untrusted(
+            f"the proposal says that it was made at {proposed.created}, which is to come",
+            remedy="compare the clocks of the two releasers' machines, and propose it anew",
+        )
+
+
+def _add(
+    lake: Lake,
+    pipeline: Pipeline,
+    trusted: Trusted,
+    proposal: Proposal,
+    envelope: bytes,
+    releaser: RoleSigner,
+    told: audit.Event,
+    by: Provenance | None,
+) -> None:
+    """File the proposal with one signature more; two who add at once collide on the file."""
+    path = path_of(proposal.index.environment, proposal.number)
+
+    def body(run: Run) -> None:
+        standing_file = from_bytes(Filed, lake.fs.get(run.repository, run.base.commit, path))
+        if standing_file.envelope.encode() != proposal.envelope:
+            raise Refused(
+                f"Proposal {proposal.number} was signed by somebody else meanwhile.",
+                remedy="Repeat the command.",
+            )
+        run.replace(path, to_bytes(Filed(proposal.number, proposal.kind, envelope.decode())))
+        _cosign_release(run, trusted, proposal.index, releaser)
+        audit.append(run, told)
+
+    run_id = records.run_id(STAGE, path, releaser.public.key_id, str(len(proposal.key_ids)))
+    commit_once(lake, pipeline.releases, stage=STAGE, run_id=run_id, body=body, by=by)
+
+
+def _cosign_release(run: Run, trusted: Trusted, index: Index, releaser: RoleSigner) -> None:
+    ref = ReleaseRef(index.release.model, index.release.version)
+    files = cosigned_release(run.lake, run.base, ref, trusted.policy, releaser)
+    for path, data in files.items():
+        run.replace(path, data)
+
+
+def _told(
+    kind: Literal["proposal.made", "proposal.approved"],
+    number: int,
+    actor: str,
+    envelope: bytes,
+    trusted: Trusted,
+) -> audit.Event:
+    signed = signed_so_far(envelope, trusted)
+    index = from_bytes(Index, signed.payload)
+    return audit.signed(
+        signed,
+        actor=actor,
+        subject=f"environments/{index.environment}/proposals/{number}",
+        role="releaser",
+        kind=kind,
+        reason=index.reason,
+        detail={"release": named(index.release), "index": str(index.number)},
+    )
+
+
+def _is_asked_by(one: Proposal, following: Next) -> bool:
+    index = following.index()
+    same = (one.kind, one.index.release, one.index.reason, one.index.actor)
+    return same == (following.kind, index.release, following.reason, following.actor)

@@ -1,0 +1,136 @@
+"""The registered releases as a person looks at them: who signed what, and where each one runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flows.errors import Misconfigured
+from flows.keys.published_policy import FOLDER, published_policy
+from flows.trust.installation import local_policy
+from flows.trust.newest_index import read_index
+from security.errors import SecurityError
+from security.files import published_folder, read_regular
+from security.formats.envelope import INTOTO
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root, newest
+from security.release.index import Index
+from security.release.statement import ModelRelease, parse_release
+from security.release.verify import (
+    CARD,
+    MAX_CARD_BYTES,
+    RELEASE,
+    Step,
+    VerifiedRelease,
+    verification,
+)
+from storage import registry
+from storage.errors import NotFound
+from storage.lake import Lake, Pin
+from storage.registry import ReleaseRef
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A registered version. Without a valid signature `release` is None and `problem` says why.
+
+    `runs_in` maps each environment whose newest index names it to that index's number.
+    """
+
+    ref: ReleaseRef
+    release: ModelRelease | None
+    key_id: str
+    problem: str
+    runs_in: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A release's verification: the steps that passed, and what the next one refused."""
+
+    steps: tuple[Step, ...]
+    verified: VerifiedRelease | None
+    refusal: SecurityError | None
+    card: str = ""
+
+
+def policy_of(lake: Lake, pin: Pin, keys_folder: Path) -> TrustPolicy:
+    """The published policy under the pinned root of the keys folder, or a newer one there.
+
+    Raises: Misconfigured without a root, NotFound before anything was published, Untrusted.
+    """
+    root = keys_folder / "root.json"
+    if not root.is_file():
+        raise Misconfigured(
+            f"There is no pinned root in {keys_folder}.",
+            remedy="Make the keys with `headrace keys init`, or copy the owner's root.json there.",
+        )
+    policy = published_policy(lake, pin, load_root(root))
+    if policy is None:
+        raise NotFound(
+            f"{pin.repository} holds no trust policy yet.",
+            remedy="The first promotion publishes it.",
+        )
+    here = local_policy(keys_folder)
+    return newest(policy, here) if here else policy
+
+
+def listed(lake: Lake, pin: Pin, model: str, policy: TrustPolicy) -> list[Listed]:
+    """Every version at the pin, newest first; of each only the releaser's signature is checked."""
+    runs = running(lake, pin, policy)
+    found = reversed(registry.versions(lake, pin, model))
+    return [_listed(lake, pin, ReleaseRef(model, version), policy, runs) for version in found]
+
+
+def running(lake: Lake, pin: Pin, policy: TrustPolicy) -> dict[str, Index]:
+    """Environment to its newest index; one whose signature does not hold is left out."""
+    found = {}
+    for environment in lake.fs.folders(pin.repository, pin.commit, prefix="environments/"):
+        numbers = registry.index_numbers(lake, pin, environment)
+        try:
+            found[environment], _ = read_index(lake, pin, environment, numbers[-1], policy)
+        except (SecurityError, IndexError):
+            continue
+    return found
+
+
+def check(lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy) -> Checked:
+    """Every numbered step on a private copy, up to the first that refuses. Raises NotFound."""
+    with TemporaryDirectory(prefix="headrace-") as private:
+        folder = registry.download(lake, pin, ref.path, Path(private) / "release")
+        passed: list[Step] = []
+        walk = verification(folder, policy=policy, name=ref.model, version=ref.version)
+        try:
+            while True:
+                passed.append(next(walk))
+        except StopIteration as done:
+            card = read_regular(folder / CARD, max_bytes=MAX_CARD_BYTES).decode()
+            return Checked(tuple(passed), done.value, None, card)
+        except SecurityError as error:
+            return Checked(tuple(passed), None, error)
+
+
+def copy_release(lake: Lake, pin: Pin, ref: ReleaseRef, folder: Path) -> None:
+    """A release and the policy that verifies it, in a new folder for `python -m security verify`.
+
+    Raises: Misconfigured if the folder holds something, NotFound.
+    """
+    try:
+        with published_folder(folder.absolute()) as partial:
+            registry.download(lake, pin, ref.path, partial)
+            for name in (TRUST, RULES):
+                data = lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}")
+                (partial / name).write_bytes(data)
+    except FileExistsError as error:
+        raise Misconfigured(f"{folder} holds something.", remedy="Name a new folder.") from error
+
+
+def _listed(
+    lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy, runs: Mapping[str, Index]
+) -> Listed:
+    runs_in = {name: index.number for name, index in runs.items() if index.release.path == ref.path}
+    try:
+        envelope = lake.fs.get(pin.repository, pin.commit, f"{ref.path}/{RELEASE}")
+        signed = policy.verify(envelope, role="releaser", payload_type=INTOTO)
+        return Listed(ref, parse_release(signed.payload), signed.key_id, "", runs_in)
+    except (SecurityError, NotFound) as error:
+        return Listed(ref, None, "", str(error), runs_in)

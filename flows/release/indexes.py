@@ -1,0 +1,189 @@
+"""An environment's next index: what it should say, and how it is signed and published.
+
+Where the policy demands one releaser, the next index is signed and published at once. Where it
+demands more, the first signs a proposal (`proposals`), and the last one publishes.
+"""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from flows import audit
+from flows.pipeline import Pipeline
+from flows.trust import key_access
+from flows.trust.installation import Trusted
+from flows.trust.newest_index import verify_unseen
+from security.errors import Untrusted
+from security.policy.trust_policy import TrustPolicy
+from security.release.index import (
+    INDEX_TYPE,
+    Index,
+    ReleaseRef,
+    VerifiedIndex,
+    moment_text,
+    sign_index,
+)
+from security.release.signing import VerifiedRelease, verify_release
+from storage import registry
+from storage.errors import Refused
+from storage.lake import Lake, Pin
+from storage.runs import Outcome, Provenance, Run
+
+Kind = Literal["promotion", "rollback"]
+TOLD: dict[Kind, Literal["index.promoted", "index.rolled-back"]] = {
+    "promotion": "index.promoted",
+    "rollback": "index.rolled-back",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """What the next index of an environment should say, and who wants it, why.
+
+    `after` is the index that the decision was made on; a different one in its place means that
+    somebody else decided meanwhile.
+    """
+
+    environment: str
+    release: VerifiedRelease
+    kind: Kind
+    actor: str
+    reason: str
+    after: VerifiedIndex | None
+    request_id: str
+
+    @property
+    def number(self) -> int:
+        """The number that the index will have."""
+        return self.after.index.number + 1 if self.after else 1
+
+    def index(self) -> Index:
+        """The index, as of now."""
+        return Index(
+            environment=self.environment,
+            number=self.number,
+            release=ReleaseRef.of(self.release.release),
+            actor=self.actor,
+            reason=self.reason,
+            created=moment_text(datetime.now(UTC)),
+            previous=self.after.digest if self.after else None,
+        )
+
+
+def verified_release(
+    lake: Lake, pin: Pin, ref: registry.ReleaseRef, policy: TrustPolicy
+) -> VerifiedRelease:
+    """All numbered steps of the release's verification, on a private copy that is removed again.
+
+    Raises: Untrusted at the first step that fails, NotFound.
+    """
+    with TemporaryDirectory(prefix="headrace-") as private:
+        folder = registry.download(lake, pin, ref.path, Path(private) / "release")
+        return verify_release(folder, policy=policy, name=ref.model, version=ref.version)
+
+
+def publish(
+    lake: Lake, pipeline: Pipeline, trusted: Trusted, following: Next, by: Provenance | None
+) -> tuple[int, Outcome]:
+    """Sign and write the index; the audit log is told in the same commit.
+
+    Raises: Refused, naming the winner, if another index came first.
+    """
+    releaser = key_access.signer(trusted.keys, "releaser")
+    envelope = sign_index(following.index(), releaser)
+    return write(lake, pipeline, trusted, following, envelope, by)
+
+
+def write(
+    lake: Lake,
+    pipeline: Pipeline,
+    trusted: Trusted,
+    following: Next,
+    envelope: bytes,
+    by: Provenance | None,
+    *,
+    beside: Mapping[str, bytes] | None = None,
+    events: tuple[audit.Event, ...] = (),
+) -> tuple[int, Outcome]:
+    """Write an index that as many releasers signed as the policy demands.
+
+    `beside` are other files of the same commit by their path, `events` what else is to be told.
+    Raises: Untrusted if signatures are missing, Refused if another index came first.
+    """
+    policy, environment = trusted.policy, following.environment
+    verify_unseen(envelope, environment, policy)
+    told = audit.signed(
+        policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE),
+        actor=following.actor,
+        subject=f"environments/{environment}/index/{following.number}",
+        role="releaser",
+        kind=TOLD[following.kind],
+        reason=following.reason,
+        detail={"release": named(ReleaseRef.of(following.release.release))},
+    )
+
+    def sign(number: int, previous: bytes | None) -> dict[str, bytes]:
+        refuse_second(following, number, previous, policy)
+        return {f"{number}.json": envelope}
+
+    def also(run: Run) -> None:
+        for path, data in (beside or {}).items():
+            run.replace(path, data)
+        audit.append(run, *events, told)
+
+    number, outcome = registry.publish_index(
+        lake,
+        pipeline.name,
+        environment,
+        request_id=following.request_id,
+        sign=sign,
+        details={
+            "kind": following.kind,
+            "release": named(ReleaseRef.of(following.release.release)),
+            "reason": following.reason,
+            "actor": following.actor,
+        },
+        by=by,
+        also=also,
+    )
+    if not outcome.already:
+        # Whoever wrote an index knows of it; another process here may know of a newer one by now.
+        with suppress(Untrusted):
+            trusted.verified(envelope, environment, outcome.pin.repository)
+            audit.check_grown(lake, outcome.pin, trusted.floors)
+    return number, outcome
+
+
+def names(index: Index, release: VerifiedRelease) -> bool:
+    """Whether the index names exactly this release."""
+    return index.release == ReleaseRef.of(release.release)
+
+
+def named(reference: ReleaseRef) -> str:
+    """The release as people write it."""
+    return f"{reference.model}/{reference.version}"
+
+
+def request_id(kind: Kind, release: registry.ReleaseRef, reason: str, *, after: int) -> str:
+    """What makes two starts one: a promotion by release and reason, a rollback by its place too."""
+    if kind == "promotion":
+        return f"promote {release}: {reason}"
+    return f"roll back from index {after} to {release}: {reason}"
+
+
+def refuse_second(
+    following: Next, number: int, previous: bytes | None, policy: TrustPolicy
+) -> None:
+    """Refuse to write over a decision that came in between. Raises: Refused, naming the winner."""
+    if number == following.number or previous is None:
+        return
+    winner = verify_unseen(previous, following.environment, policy.for_predecessor()).index
+    raise Refused(
+        f"{winner.actor} wrote index {winner.number} of {winner.environment} meanwhile: "
+        f"{named(winner.release)} ({winner.reason}).",
+        remedy="Look at `headrace model list`, and repeat the command if it is still right.",
+    )

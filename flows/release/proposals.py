@@ -1,0 +1,140 @@
+"""Proposals: indexes that wait for the signatures of more releasers.
+
+    environments/<name>/proposals/<n>.json   the index with the signatures it has so far
+
+No verifier takes one for an index. It is about one number and one predecessor, so that of two
+proposals, or a proposal and an index, one wins.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+from flows.release.indexes import Kind
+from flows.trust.installation import Trusted
+from flows.trust.newest_index import standing
+from security.errors import Untrusted
+from security.formats.envelope import Verified
+from security.formats.strict_json import Ordinal, from_bytes
+from security.release.index import INDEX_TYPE, Index, VerifiedIndex, read_moment
+from storage.errors import NotFound, Refused
+from storage.lake import Lake, Pin
+
+LIFETIME = timedelta(days=3)
+State = Literal["open", "approved", "overtaken", "expired"]
+
+
+@dataclass(frozen=True)
+class Filed:
+    """A proposal as it stands in the repository; `envelope` holds the index."""
+
+    number: Ordinal
+    kind: Kind
+    envelope: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An index that waits for signatures. `key_ids` are the releasers who signed it."""
+
+    number: int
+    kind: Kind
+    index: Index
+    envelope: bytes
+    key_ids: tuple[str, ...]
+    needed: int
+    state: State
+
+    @property
+    def expires(self) -> datetime:
+        """Until when it may be approved: a lifetime after the time its first signer signed."""
+        return read_moment(self.index.created) + LIFETIME
+
+
+def proposals(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> list[Proposal]:
+    """Every proposal that a releaser signed, oldest first, and what became of it."""
+    current = standing(lake, pin, trusted, environment)
+    return list(_read_all(lake, pin, trusted, environment, current))
+
+
+def open_proposal(
+    lake: Lake, pin: Pin, trusted: Trusted, environment: str, number: int
+) -> Proposal:
+    """The proposal, if it may still be approved. Raises: Refused, NotFound, Untrusted."""
+    current = standing(lake, pin, trusted, environment)
+    try:
+        proposal = _read(lake, pin, trusted, environment, number, current)
+    except NotFound as error:
+        raise NotFound(
+            f"{environment} has no proposal {number}.",
+            remedy="`headrace model proposals` prints those there are.",
+        ) from error
+    if proposal.state != "open":
+        since = f" at {proposal.expires:%Y-%m-%d %H:%M} UTC" if proposal.state == "expired" else ""
+        newest = f"{current.index.number}" if current else "none"
+        raise Refused(
+            f"Proposal {number} of {environment} is {proposal.state}{since}; "
+            f"its newest index is {newest}.",
+            remedy="If it is still right, propose it anew with `headrace model promote`.",
+        )
+    return proposal
+
+
+def signed_so_far(envelope: bytes, trusted: Trusted) -> Verified:
+    """The index in an envelope that at least one releaser signed. Raises: Untrusted."""
+    policy = trusted.policy.for_cosigner()
+    return policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE)
+
+
+def _read_all(
+    lake: Lake, pin: Pin, trusted: Trusted, environment: str, current: VerifiedIndex | None
+) -> Iterator[Proposal]:
+    for number in numbers(lake, pin, environment):
+        try:
+            yield _read(lake, pin, trusted, environment, number, current)
+        except Untrusted:
+            # Nobody's word, or that of a key revoked since: it can lead to nothing.
+            continue
+
+
+def _read(
+    lake: Lake,
+    pin: Pin,
+    trusted: Trusted,
+    environment: str,
+    number: int,
+    current: VerifiedIndex | None,
+) -> Proposal:
+    filed = from_bytes(Filed, lake.fs.get(pin.repository, pin.commit, path_of(environment, number)))
+    envelope = filed.envelope.encode()
+    signed = signed_so_far(envelope, trusted)
+    index = from_bytes(Index, signed.payload)
+    if (index.environment, filed.number) != (environment, number):
+        raise Untrusted(f"proposal {number} of {environment} stands in another's place")
+    needed = trusted.policy.index_threshold(environment)
+    state = _state(index, current)
+    return Proposal(number, filed.kind, index, envelope, signed.key_ids, needed, state)
+
+
+def _state(index: Index, current: VerifiedIndex | None) -> State:
+    if current and current.index == index:
+        return "approved"
+    followed = (current.index.number, current.digest) if current else (0, None)
+    if (index.number - 1, index.previous) != followed:
+        return "overtaken"
+    expired = datetime.now(UTC) >= read_moment(index.created) + LIFETIME
+    return "expired" if expired else "open"
+
+
+def numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:
+    """Numbers of the environment's proposals at the pin, oldest first."""
+    prefix = f"environments/{environment}/proposals/"
+    listed = lake.fs.objects(pin.repository, pin.commit, prefix=prefix)
+    names = [entry.path[len(prefix) :] for entry in listed]
+    return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdecimal())
+
+
+def path_of(environment: str, number: int) -> str:
+    """Where a proposal stands."""
+    return f"environments/{environment}/proposals/{number}.json"

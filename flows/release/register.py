@@ -1,0 +1,170 @@
+"""Registration: the releaser verifies a judged candidate and states the release itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flows import audit
+from flows.pipeline import Pipeline
+from flows.release.card import render_card
+from flows.release.indexes import verified_release
+from flows.trust.installation import Trusted
+from flows.trust.key_access import signer
+from security.errors import Untrusted
+from security.keys.pairs import RoleSigner
+from security.policy.gates import GateEvidence
+from security.policy.trust_policy import TrustPolicy
+from security.release.candidate import VerifiedCandidate, verify_judged
+from security.release.index import Index, moment_text
+from security.release.signing import VerifiedRelease, sign_release
+from security.release.statement import ModelRelease
+from storage import registry
+from storage.lake import MAIN, Lake, Pin
+from storage.registry import ReleaseRef, candidates
+from storage.runs import Provenance, Run, records
+from storage.runs.records import Record
+
+ACTOR = "serve"
+
+
+def register_run(candidate: str) -> str:
+    """The run id of the candidate's one registration."""
+    return records.run_id(registry.STAGE, candidate)
+
+
+def registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
+    """The candidate's registration, with what it said about its release; None before it."""
+    return registry.registered(lake, pipeline, register_run(candidate))
+
+
+def released(
+    lake: Lake, pipeline: Pipeline, candidate: str, registered: Record, trusted: Trusted
+) -> VerifiedRelease:
+    """The release that a record says was made of the candidate, verified in full.
+
+    Records are not signed: this one only says where to look.
+    Raises: Untrusted if the release does not verify, or was made of another candidate.
+    """
+    ref = ReleaseRef.parse(str(registered.details["release"]))
+    pin = registry.head(lake, pipeline.name)
+    verified = verified_release(lake, pin, ref, trusted.policy.for_cosigner())
+    if verified.release.build.run_id != candidate:
+        raise Untrusted(
+            f"the record of candidate {candidate[:12]} names {ref}, which was not made of it",
+            remedy="the commits of the releases repository show who wrote that record",
+        )
+    return verified
+
+
+def why_not(release: ModelRelease, past: Sequence[Index], environment: str) -> str:
+    """Why a registered candidate is not promoted by itself; empty if it is.
+
+    `past` are the environment's indexes, oldest first. It was measured against one champion: what
+    another one would have made of it nobody knows. What gave way once comes back by a person.
+    """
+    running = past[-1].release if past else None
+    named = f"{running.model}/{running.version}" if running else "nothing"
+    if release.build.branch != MAIN:
+        return f"it was trained on {release.build.branch}"
+    if running and running.digest == release.digest:
+        return ""
+    if release.digest in {index.release.digest for index in past}:
+        return f"{environment} ran it before and left it for {named}"
+    if release.parent == (running.digest if running else None):
+        return ""
+    return f"{environment} runs {named} now, which it was not measured against"
+
+
+def register_candidate(
+    lake: Lake, pipeline: Pipeline, candidate: str, trusted: Trusted, *, by: Provenance | None
+) -> Record:
+    """Register the next version, once per candidate; a second call returns the first's record.
+
+    Raises: Untrusted if provenance, payload or evidence does not hold or a gate did not pass,
+    NotFound without such a candidate; the registry is then as it was.
+    """
+    if found := registration(lake, pipeline.name, candidate):
+        return found
+    path, step = candidates.path_of(candidate), "registration"
+    telling = audit.refusals(
+        lake, pipeline.name, actor=ACTOR, subject=path, step=step, keys=trusted.keys, by=by
+    )
+    with TemporaryDirectory(prefix="headrace-") as private, telling:
+        pin = registry.head(lake, pipeline.name)
+        folder = registry.download(lake, pin, path, Path(private) / "release")
+        made = _Registration.of(pipeline, candidate, folder, trusted)
+        _, outcome = registry.register(
+            lake,
+            pipeline.name,
+            run_id=register_run(candidate),
+            sign=made.sign,
+            details=made.details,
+            inputs={"data": made.data},
+            by=by,
+            also=made.tell,
+        )
+    return outcome.record
+
+
+@dataclass(frozen=True)
+class _Registration:
+    """A verified candidate in a private folder, about to be stated as a release."""
+
+    pipeline: Pipeline
+    folder: Path
+    candidate: VerifiedCandidate
+    evidence: GateEvidence
+    policy: TrustPolicy
+    releaser: RoleSigner
+
+    @classmethod
+    def of(
+        cls, pipeline: Pipeline, candidate: str, folder: Path, trusted: Trusted
+    ) -> "_Registration":
+        """Raises: Untrusted if anything does not hold, BadKey without the releaser's role."""
+        verified, evidence = verify_judged(
+            folder, policy=trusted.policy, model=pipeline.name, run_id=candidate
+        )
+        if verified.build.pipeline != pipeline.name or verified.build.data.keys() != {"data"}:
+            raise Untrusted(f"the candidate is not one of {pipeline.name}, on one data commit")
+        releaser = signer(trusted.keys, "releaser")
+        return cls(pipeline, folder, verified, evidence, trusted.policy, releaser)
+
+    @property
+    def data(self) -> Pin:
+        """What it was trained on."""
+        pin = self.candidate.build.data["data"]
+        return Pin(pin.repository, pin.commit)
+
+    @property
+    def details(self) -> dict[str, object]:
+        """For the record: who comes later looks these up."""
+        build = self.candidate.build
+        return {
+            "candidate": build.run_id,
+            "reason": build.reason,
+            "branch": build.branch,
+            "against": self.evidence.against,
+        }
+
+    def sign(self, version: int) -> Path:
+        """The folder with the release of this version in it; may be called again."""
+        build, sealed = self.candidate.build, self.candidate.sealed
+        sign_release(
+            self.folder,
+            version=version,
+            card=render_card(self.pipeline, build, sealed, self.evidence),
+            created=moment_text(datetime.now(UTC)),
+            created_by=ACTOR,
+            reason=build.reason or "-",
+            policy=self.policy,
+            signer=self.releaser,
+            parent=self.evidence.against,
+        )
+        return self.folder
+
+    def tell(self, run: Run, ref: ReleaseRef, folder: Path) -> None:
+        """The registration in the audit log, in its own commit."""
+        audit.append(run, *audit.registration(folder, ref, self.policy, ACTOR))

@@ -1,0 +1,271 @@
+"""Take an environment back: the model by a new index, the data by a new version, as one request.
+
+Order: everything is read and verified first; then the index, since what serves is the harm; then
+the datasets. A failure between the two leaves the old model serving beside the new data, and the
+same command again goes on from there: an index that a rollback wrote for the same reason is taken
+for this request's own, and the datasets' rollback is keyed by that index. So one reason is one
+rollback, until something else is promoted; another reason, or `to`, goes further back.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows import audit
+from flows.data import rollback as datasets
+from flows.keys.published_policy import publish_policy
+from flows.pipeline import Pipeline
+from flows.release.approval import propose
+from flows.release.indexes import Next, names, publish, request_id, verified_release
+from flows.trust.installation import Trusted
+from flows.trust.newest_index import history, standing
+from security.release.index import Index, VerifiedIndex
+from security.release.signing import VerifiedRelease
+from storage import registry
+from storage.errors import NotFound, Refused
+from storage.lake import MAIN, Lake, Pin
+from storage.registry import ReleaseRef
+from storage.runs import Provenance, records
+from storage.runs.records import Record
+from storage.versions import rollback
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a rollback would do: `left` gives way to `release`, and `data` is taken back.
+
+    `current` is the newest index; if `repeated`, an earlier start of this request wrote it.
+    `data` is None if the datasets stay, or were taken back by that earlier start.
+    """
+
+    environment: str
+    reason: str
+    may_run_again: bool
+    current: VerifiedIndex
+    left: ReleaseRef
+    release: ReleaseRef
+    verified: VerifiedRelease
+    repeated: bool
+    data: datasets.Plan | None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier start did all of it."""
+        return self.repeated and (self.data is None or self.data.is_done)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentRollback:
+    """What stands now. `data` is the record of the datasets' rollback, None if there was none.
+
+    `already`: an earlier start of this request had done all of it. With a `proposal` nothing
+    changed yet: more releasers have to sign, and the same request then takes the datasets back.
+    """
+
+    environment: str
+    left: ReleaseRef
+    release: ReleaseRef
+    index: int
+    data: Record | None
+    already: bool
+    proposal: int | None = None
+
+
+def plan_rollback(
+    lake: Lake,
+    pipeline: Pipeline,
+    *,
+    environment: str,
+    keys_folder: Path,
+    reason: str,
+    to: ReleaseRef | None = None,
+    keep_data: bool = False,
+    may_run_again: bool = False,
+) -> Plan:
+    """Read and verify everything that a rollback needs, and change nothing.
+
+    Raises: NotFound without an index or an earlier release, Untrusted if the release to go back
+    to does not verify, Refused if the environment runs it already.
+    """
+    trusted = Trusted.load(keys_folder)
+    pin = registry.head(lake, pipeline.name)
+    audit.check_grown(lake, pin, trusted.floors)
+    current = _current(lake, pin, trusted, environment)
+    past = history(lake, pin, current)
+    repeated = _is_repeated(lake, pin, current.index, reason, to)
+    release = _ref(current.index) if repeated else to or _before(past)
+    view = trusted.policy
+    if view.index_threshold(environment) > 1:
+        view = view.for_cosigner()
+    verified = verified_release(lake, pin, release, view)
+    if names(current.index, verified) and not repeated:
+        raise Refused(
+            f"{environment} runs {release} already.",
+            remedy="For its data alone: `headrace data rollback --all --to "
+            f"{_data_pin(pipeline, verified).commit[:12]}`.",
+        )
+    data = None
+    done = repeated and _data_record(lake, pipeline, environment, current.index.number)
+    if not keep_data and not done:
+        data = _data_plan(lake, pipeline, verified, may_run_again=may_run_again)
+    left = _ref(past[-2] if repeated else current.index)
+    return Plan(
+        environment, reason, may_run_again, current, left, release, verified, repeated, data
+    )
+
+
+def roll_back_environment(
+    lake: Lake,
+    pipeline: Pipeline,
+    *,
+    environment: str,
+    keys_folder: Path,
+    reason: str,
+    actor: str,
+    to: ReleaseRef | None = None,
+    keep_data: bool = False,
+    may_run_again: bool = False,
+    by: Provenance | None = None,
+) -> EnvironmentRollback:
+    """Plan and carry out at once: for callers that ask nobody. Raises as the two do."""
+    plan = plan_rollback(
+        lake,
+        pipeline,
+        environment=environment,
+        keys_folder=keys_folder,
+        reason=reason,
+        to=to,
+        keep_data=keep_data,
+        may_run_again=may_run_again,
+    )
+    return carry_out(lake, pipeline, plan, keys_folder=keys_folder, actor=actor, by=by)
+
+
+def carry_out(
+    lake: Lake,
+    pipeline: Pipeline,
+    plan: Plan,
+    *,
+    keys_folder: Path,
+    actor: str,
+    by: Provenance | None = None,
+) -> EnvironmentRollback:
+    """The planned release by a new index, then the pipeline's datasets to its data pin.
+
+    Predictions stay: they are what was answered.
+    Raises: Refused, naming the winner, if another index came after the plan was made.
+    """
+    number = plan.current.index.number
+    if not plan.repeated:
+        publish_policy(lake, pipeline, keys_folder, actor=actor, by=by)
+        trusted = Trusted.load(keys_folder)
+        following = _next(plan, actor)
+        if trusted.policy.index_threshold(plan.environment) > 1:
+            proposal = propose(lake, pipeline, trusted, following, by)
+            return EnvironmentRollback(
+                plan.environment, plan.left, plan.release, number, None, False, proposal
+            )
+        number, _ = publish(lake, pipeline, trusted, following, by)
+    if plan.data is not None and not plan.data.is_done:
+        datasets.carry_out(
+            lake,
+            plan.data,
+            request_id=_data_request(plan.environment, number),
+            on=MAIN,
+            reason=plan.reason,
+            actor=actor,
+            may_run_again=plan.may_run_again,
+            by=by,
+        )
+    return EnvironmentRollback(
+        environment=plan.environment,
+        left=plan.left,
+        release=plan.release,
+        index=number,
+        data=_data_record(lake, pipeline, plan.environment, number),
+        already=plan.is_done,
+    )
+
+
+def _current(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex:
+    found = standing(lake, pin, trusted, environment)
+    if found is None:
+        raise NotFound(
+            f"Nothing was ever promoted to {environment}.",
+            remedy="`headrace model list` prints the releases and where each one runs.",
+        )
+    return found
+
+
+def _before(past: list[Index]) -> ReleaseRef:
+    """What ran before the current release was first promoted: rollbacks never lead forward."""
+    current = past[-1].release
+    first = next(position for position, index in enumerate(past) if index.release == current)
+    if first == 0:
+        raise NotFound(
+            f"Nothing ran in {past[-1].environment} before {_ref(past[-1])}.",
+            remedy="Name the release with --to MODEL/VERSION.",
+        )
+    return _ref(past[first - 1])
+
+
+def _is_repeated(lake: Lake, pin: Pin, current: Index, reason: str, to: ReleaseRef | None) -> bool:
+    """Whether a rollback for this very reason wrote the current index."""
+    release = _ref(current)
+    if to not in (None, release):
+        return False
+    request = request_id("rollback", release, reason, after=current.number - 1)
+    run = records.run_id("serve", current.environment, request)
+    return records.find(lake, pin.repository, pin.commit, stage="serve", run=run) is not None
+
+
+def _next(plan: Plan, actor: str) -> Next:
+    after = plan.current.index.number
+    return Next(
+        environment=plan.environment,
+        release=plan.verified,
+        kind="rollback",
+        actor=actor,
+        reason=plan.reason,
+        after=plan.current,
+        request_id=request_id("rollback", plan.release, plan.reason, after=after),
+    )
+
+
+def _data_plan(
+    lake: Lake, pipeline: Pipeline, verified: VerifiedRelease, *, may_run_again: bool
+) -> datasets.Plan:
+    return datasets.plan(
+        lake,
+        head=lake.pin(pipeline.repository),
+        to=_data_pin(pipeline, verified),
+        datasets=[dataset.name for dataset in pipeline.datasets],
+        may_run_again=may_run_again,
+        missing_ok=True,
+    )
+
+
+def _data_pin(pipeline: Pipeline, verified: VerifiedRelease) -> Pin:
+    """The one commit of the pipeline's data that the release was trained on."""
+    pins = verified.release.build.data.values()
+    commits = {pin.commit for pin in pins if pin.repository == pipeline.repository}
+    if len(commits) != 1:
+        raise Refused(
+            f"The release names {len(commits)} commits of {pipeline.repository}, not one.",
+            remedy="Use --keep-data, then `headrace data rollback` for each dataset.",
+        )
+    return Pin(pipeline.repository, commits.pop())
+
+
+def _data_record(lake: Lake, pipeline: Pipeline, environment: str, number: int) -> Record | None:
+    """The datasets' rollback that belongs to the index, if it was done."""
+    run = records.run_id(rollback.STAGE, _data_request(environment, number))
+    repository = pipeline.repository
+    return records.find(lake, repository, MAIN, stage=rollback.STAGE, run=run)
+
+
+def _data_request(environment: str, number: int) -> str:
+    return f"{environment} index {number}"
+
+
+def _ref(index: Index) -> ReleaseRef:
+    return ReleaseRef(index.release.model, index.release.version)

@@ -1,0 +1,97 @@
+"""Freshness: the timestamp role says again and again which index is the newest."""
+
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+
+from flows import audit
+from flows.pipeline import Pipeline
+from flows.trust.installation import Trusted
+from flows.trust.key_access import signer
+from security.errors import Untrusted
+from security.policy.floor import Floor
+from security.release.index import TIMESTAMP_TYPE, VerifiedIndex, sign_timestamp, verify_index
+from storage import registry
+from storage.lake import Lake, Pin
+from storage.runs import Provenance, Run, commit_once, records
+
+LIFETIME = timedelta(days=7)
+RENEW_BEFORE = timedelta(days=4)
+STAGE = "timestamp"
+
+
+def refresh_timestamp(
+    lake: Lake,
+    pipeline: Pipeline,
+    *,
+    environment: str,
+    trusted: Trusted,
+    by: Provenance | None = None,
+) -> bool:
+    """Sign a new timestamp for the newest index if the standing one runs out soon.
+
+    True if one was signed.
+    Raises: Untrusted if the newest index does not verify, BadKey without the timestamp's key.
+    """
+    pin = registry.head(lake, pipeline.name)
+    current, now = trusted.newest_index(lake, pin, environment), datetime.now(UTC)
+    if (
+        current is None
+        or _valid_until(lake, pin, trusted, environment, current) > now + RENEW_BEFORE
+    ):
+        return False
+    envelope = sign_timestamp(
+        current,
+        created=now,
+        expires=now + LIFETIME,
+        signer=signer(trusted.keys, "timestamp"),
+    )
+    stamp = f"environments/{environment}/index/{current.index.number}.timestamp"
+    verified = trusted.policy.verify(envelope, role="timestamp", payload_type=TIMESTAMP_TYPE)
+    told = audit.signed(verified, actor=STAGE, subject=stamp, role="timestamp")
+
+    def body(run: Run) -> None:
+        run.replace(f"{stamp}.json", envelope)
+        audit.append(run, told)
+        run.details.update(environment=environment, index=current.index.number)
+
+    outcome = commit_once(
+        lake,
+        pipeline.releases,
+        stage=STAGE,
+        run_id=_run_id(lake, pin, trusted, current, now),
+        body=body,
+        by=by,
+    )
+    return not outcome.already
+
+
+def _run_id(lake: Lake, pin: Pin, trusted: Trusted, current: VerifiedIndex, now: datetime) -> str:
+    """One run for what stands, whoever starts it twice; within the hour another for the next.
+
+    The hour is there for a stamp that somebody put back: it is replaced a second time.
+    """
+    environment, number = current.index.environment, current.index.number
+    standing = sha256(trusted.timestamp(lake, pin, environment, number) or b"").hexdigest()
+    return records.run_id(STAGE, environment, current.digest, standing, f"{now:%Y-%m-%dT%H}")
+
+
+def _valid_until(
+    lake: Lake, pin: Pin, trusted: Trusted, environment: str, current: VerifiedIndex
+) -> datetime:
+    """When the standing timestamp ends; the beginning of time if there is none that holds."""
+    number, never = current.index.number, datetime.min.replace(tzinfo=UTC)
+    stamp = trusted.timestamp(lake, pin, environment, number)
+    if stamp is None:
+        return never
+    try:
+        found = verify_index(
+            registry.index(lake, pin, environment, number),
+            environment=environment,
+            policy=trusted.policy,
+            floor=Floor(environment),
+            now=datetime.now(UTC),
+            timestamp=stamp,
+        )
+    except Untrusted:
+        return never
+    return found.fresh_until or never

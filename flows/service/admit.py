@@ -1,0 +1,234 @@
+"""From an offer to models in memory: verified in a fixed order, or refused with the step's name.
+
+    policy     the newest edition, published or local, signed by the pinned root
+    index      signed by the releaser, for this environment, not below the floor, fresh
+    download   every release that the index names, into a private folder
+    release    the numbered steps of security.release.verify
+    payload    decrypted to a private copy, every digest compared
+    model      loaded from that copy, restricted
+    warm-up    the release's own example scored
+
+Nothing is parsed as a model, or even decrypted, before the steps above it have passed.
+"""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+from pydantic import ValidationError
+
+from flows.errors import Misconfigured
+from flows.service.encode import EncodingFile
+from flows.service.model import Deployment, ServedModel
+from flows.service.offer import Offer, Source
+from flows.service.requests import take_rows
+from flows.trust.installation import local_policy, require_own_releases
+from flows.trust.key_access import recipient
+from flows.trust.newest_index import GRACE
+from security.errors import Untrusted
+from security.files import read_regular
+from security.policy.floor import Floor
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root, newest
+from security.release.bundle import open_bundle
+from security.release.index import ReleaseRef, VerifiedIndex, read_moment, verify_index
+from security.release.verify import VerifiedRelease, verification
+
+_MODEL, _ENCODING, _EXAMPLE = "model.onnx", "encoding.json", "example.json"
+_MAX_SIDECAR_BYTES = 64 * 2**20
+_WORK = "admit-"
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A deployment all of whose steps passed.
+
+    `stale` says why the index is not known to be the newest any more; empty if it is fresh.
+    """
+
+    deployment: Deployment
+    fresh_until: datetime | None
+    stale: str
+
+
+class Admission:
+    """The steps, for one environment. `step` is the one that runs, or the one that refused.
+
+    `keys` holds root.json, the `serving` key and perhaps the signed policy; `folder` is private
+    to this service and keeps the floor.
+    """
+
+    def __init__(self, *, environment: str, keys: Path, folder: Path, key: str) -> None:
+        self._environment, self._keys, self._key = environment, keys, key
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._floor, self._folder = folder / "floor.json", folder
+        self.step = ""
+        self.release = ""
+
+    def check_keys(self) -> None:
+        """Read everything that will be needed of the keys. Raises: SecurityError, Misconfigured."""
+        if not (self._keys / "root.json").is_file():
+            raise Misconfigured(
+                f"there are no keys in {self._keys}", remedy="make them with `headrace keys init`"
+            )
+        local_policy(self._keys)
+        recipient(self._keys, "serving")
+
+    def clear(self) -> None:
+        """Remove what a killed process may have left decrypted; its folder must be held."""
+        for left in self._folder.glob(f"{_WORK}*"):
+            shutil.rmtree(left)
+
+    def admit(self, source: Source, offer: Offer) -> Admitted:
+        """Verify and load everything the offered index names.
+
+        Raises: SecurityError, StageError or StorageError; `step` then names what refused.
+        """
+        now = datetime.now(UTC)
+        self.release, self.step = "", "policy"
+        policy = self._policy(offer)
+        self.step = "index"
+        verified, until, stale = self._index(offer, policy, now)
+        index = verified.index
+
+        def load(reference: ReleaseRef) -> ServedModel:
+            return self._load(source, offer, reference, policy)
+
+        deployment = Deployment(
+            index=index.number,
+            index_digest=verified.digest,
+            champion=load(index.release),
+            canary=load(index.canary.release) if index.canary else None,
+            canary_percent=index.canary.percent if index.canary else 0,
+            shadow=load(index.shadow) if index.shadow else None,
+        )
+        return Admitted(deployment, until, stale)
+
+    def policy_stamp(self) -> tuple[int, ...]:
+        """Changes when the local policy's files do: a revocation is noticed without the lake."""
+        files = (self._keys / name for name in (TRUST, RULES))
+        return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
+
+    def _policy(self, offer: Offer) -> TrustPolicy:
+        """The newest edition; one that does not verify is refused, never passed over."""
+        local = local_policy(self._keys)
+        root = load_root(self._keys / "root.json")
+        published = TrustPolicy.parse(*offer.policy, root=root) if offer.policy else None
+        known = [policy for policy in (local, published) if policy]
+        if not known:
+            raise Untrusted("there is no trust policy, neither published nor in the keys folder")
+        return newest(*known)
+
+    def _index(
+        self, offer: Offer, policy: TrustPolicy, now: datetime
+    ) -> tuple[VerifiedIndex, datetime | None, str]:
+        floor = Floor.load(self._floor, environment=self._environment)
+
+        def verify(timestamp: bytes | None) -> VerifiedIndex:
+            return verify_index(
+                offer.envelope,
+                environment=self._environment,
+                policy=policy,
+                floor=floor,
+                now=now,
+                timestamp=timestamp,
+            )
+
+        verified = verify(None)
+        if verified.index.number != offer.number:
+            raise Untrusted(f"index file {offer.number} holds index {verified.index.number}")
+        require_own_releases(verified.index, offer.pin.repository)
+        until, stale = _freshness(verified, offer.timestamp, verify, now)
+        if stale and floor.digest != verified.digest:
+            raise Untrusted(stale, remedy="see that the timestamp deployment runs")
+        floor.raised(policy, number=verified.index.number, digest=verified.digest, now=now).save(
+            self._floor
+        )
+        return verified, until, stale
+
+    def _load(
+        self, source: Source, offer: Offer, reference: ReleaseRef, policy: TrustPolicy
+    ) -> ServedModel:
+        self.release = f"{reference.model}/{reference.version}"
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=_WORK) as work:
+            self.step = "download"
+            folder = source.fetch(offer, reference.path, Path(work) / "release")
+            verified = self._verify(folder, reference, policy)
+            self.step = "payload"
+            plain = Path(work) / "plain"
+            open_bundle(
+                folder, verified.release, recipient=recipient(self._keys, "serving"), into=plain
+            )
+            self.step = "model"
+            model = self._open(plain, reference, policy)
+            self.step = "warm-up"
+            _warm_up(model, read_regular(plain / _EXAMPLE, max_bytes=_MAX_SIDECAR_BYTES))
+        return model
+
+    def _verify(self, folder: Path, reference: ReleaseRef, policy: TrustPolicy) -> VerifiedRelease:
+        steps = verification(folder, policy=policy, name=reference.model, version=reference.version)
+        number = 0
+        while True:
+            number += 1
+            self.step = f"release, step {number}"
+            try:
+                next(steps)
+            except StopIteration as done:
+                verified: VerifiedRelease = done.value
+                break
+        if verified.digest != reference.digest:
+            raise Untrusted("the release is not the one that the index names")
+        return verified
+
+    def _open(self, plain: Path, reference: ReleaseRef, policy: TrustPolicy) -> ServedModel:
+        # Late: it imports every loader, and the service should answer /health before that.
+        from security.release.load import load_onnx
+
+        return ServedModel(
+            name=reference.model,
+            version=reference.version,
+            digest=reference.digest,
+            encoding=_encoding(read_regular(plain / _ENCODING, max_bytes=_MAX_SIDECAR_BYTES)),
+            key=self._key,
+            session=load_onnx(plain / _MODEL, limits=policy.limits),
+        )
+
+
+def _freshness(
+    verified: VerifiedIndex,
+    timestamp: bytes | None,
+    verify: Callable[[bytes | None], VerifiedIndex],
+    now: datetime,
+) -> tuple[datetime | None, str]:
+    """Until when the index is fresh, and why it is not."""
+    if timestamp is None:
+        until = read_moment(verified.index.created) + GRACE
+        return until, "" if now < until else f"index {verified.index.number} has no timestamp"
+    try:
+        return verify(timestamp).fresh_until, ""
+    except Untrusted as error:
+        return None, str(error)
+
+
+def _encoding(document: bytes) -> EncodingFile:
+    try:
+        return EncodingFile.model_validate_json(document)
+    except ValidationError as error:
+        raise Misconfigured(
+            f"the release's encoding.json cannot be used: {error.error_count()} faults",
+            remedy="serve a release that this version of Headrace exported",
+        ) from error
+
+
+def _warm_up(model: ServedModel, example: bytes) -> None:
+    rows = take_rows(orjson.loads(example), model.signature, max_rows=1000).features
+    for inline in (True, False):
+        scores = model.score(rows, inline=inline)
+        if len(scores) != len(rows) or not all(
+            math.isfinite(score) and 0 <= score <= 1 for score in scores
+        ):
+            raise Misconfigured("the model's answer to its own example is no probability")

@@ -1,0 +1,274 @@
+"""The routes: the Open Inference Protocol, MLflow's invocations, health, metrics and status."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, HTTPException, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.requests import ClientDisconnect
+
+from flows.errors import ContractBroken
+from flows.service import inference
+from flows.service.limits import Intake
+from flows.service.metrics import Metrics
+from flows.service.predict import Answer, Call, Predictor, shadow_distances, unknown_model
+from flows.service.spool import Spool
+from flows.service.state import Serving
+
+NAME, VERSION = "headrace", "0.1.0"
+STATUS = {
+    "too_large": 413,
+    "media_type": 415,
+    "model_unknown": 404,
+    "overloaded": 503,
+    "not_ready": 503,
+}
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes read and use."""
+
+    environment: str
+    pipeline: str
+    serving: Serving
+    spool: Spool
+    predictor: Predictor
+    intake: Intake
+    metrics: Metrics
+    delivery_problem: Callable[[], str]
+
+
+def create_app(parts: Parts, *, lifespan: Lifespan | None = None) -> FastAPI:
+    """The application, without the layer that counts and logs."""
+    app = FastAPI(
+        title="Headrace prediction service",
+        version=VERSION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_predictions(app, parts)
+    _add_models(app, parts)
+    _add_health(app, parts)
+    _add_errors(app)
+    return app
+
+
+def _add_predictions(app: FastAPI, parts: Parts) -> None:
+    batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
+
+    async def answer(request: Request, call: Call) -> Response:
+        intake, state = parts.intake, request.scope["state"]
+        parts.predictor.deployment()
+        intake.check_wait(state.get("waited_s", 0.0))
+        _check_media_type(request)
+        body = await intake.read_body(request.scope, request.receive)
+        if len(body) <= intake.limits.inline_bytes:
+            made = parts.predictor.answer(body, call, inline=True)
+        else:
+            with intake.batch():
+                made = await _in_thread(
+                    batches, lambda: parts.predictor.answer(body, call, inline=False)
+                )
+        state.update(rows=len(made.scores), release=made.model.release, request_id=made.request_id)
+        parts.metrics.scored(made.model.release, len(made.scores))
+        if made.deployment.shadow:
+            _compare_later(made)
+        headers = {"x-request-id": made.request_id, "x-release": made.model.release}
+        return Response(made.body, media_type="application/json", headers=headers)
+
+    def _compare_later(made: Answer) -> None:
+        def compare() -> None:
+            for distance in shadow_distances(made):
+                parts.metrics.shadow_difference.observe(distance)
+
+        batches.submit(compare)
+
+    @app.post("/invocations", openapi_extra=_body("MLflow's scoring protocol"))
+    async def invocations(request: Request) -> Response:
+        return await answer(request, Call("invocations", request_id=_id(request)))
+
+    @app.post("/v2/models/{name}/infer", openapi_extra=_body("Open Inference Protocol v2"))
+    async def infer(request: Request, name: str) -> Response:
+        return await answer(request, Call("infer", name, None, _id(request)))
+
+    @app.post(
+        "/v2/models/{name}/versions/{version}/infer",
+        openapi_extra=_body("Open Inference Protocol v2"),
+    )
+    async def infer_version(request: Request, name: str, version: str) -> Response:
+        return await answer(request, Call("infer", name, version, _id(request)))
+
+
+def _add_models(app: FastAPI, parts: Parts) -> None:
+    def described(name: str, version: str | None) -> Response:
+        deployment = parts.predictor.deployment()
+        champion = deployment.champion
+        model = deployment.named(name, version or str(champion.version))
+        if model is None:
+            raise unknown_model(deployment)
+        return _json(
+            inference.metadata(
+                model.signature, model=model.name, version=model.version, digest=model.digest
+            )
+        )
+
+    @app.get("/v2")
+    async def server() -> Response:
+        return _json({"name": NAME, "version": VERSION, "extensions": []})
+
+    @app.get("/v2/models/{name}")
+    async def model(name: str) -> Response:
+        return described(name, None)
+
+    @app.get("/v2/models/{name}/versions/{version}")
+    async def model_version(name: str, version: str) -> Response:
+        return described(name, version)
+
+    @app.get("/v2/models/{name}/ready")
+    async def model_ready(name: str) -> Response:
+        return described(name, None)
+
+    @app.get("/v2/models/{name}/versions/{version}/ready")
+    async def version_ready(name: str, version: str) -> Response:
+        return described(name, version)
+
+
+def _add_health(app: FastAPI, parts: Parts) -> None:
+    @app.get("/health")
+    @app.get("/health/live")
+    @app.get("/v2/health/live")
+    async def live() -> Response:
+        return _json({"live": True, "ready": parts.serving.deployment is not None})
+
+    @app.get("/health/ready")
+    @app.get("/v2/health/ready")
+    async def ready() -> Response:
+        deployment = parts.predictor.deployment()
+        return _json({"ready": True, "release": deployment.champion.release})
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(parts.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/status")
+    async def status() -> Response:
+        return _json(status_of(parts))
+
+
+def status_of(parts: Parts) -> dict[str, Any]:
+    """What a person, or `doctor`, asks first."""
+    serving, now, counts = parts.serving, datetime.now(UTC), parts.spool.counts
+    deployment = serving.deployment
+    return {
+        "pipeline": parts.pipeline,
+        "environment": parts.environment,
+        "ready": deployment is not None,
+        "waiting_for": serving.waiting or None,
+        "serving": _deployed(serving),
+        "refused": serving.refusal.to_json() if serving.refusal else None,
+        "index": {
+            "number": deployment.index if deployment else None,
+            "digest": deployment.index_digest if deployment else None,
+            "fresh_until": serving.fresh_until,
+            "stale": serving.is_stale(now) or None,
+        },
+        "lake": {
+            "reachable": not serving.lake_problem and serving.checked is not None,
+            "problem": serving.lake_problem or parts.delivery_problem() or None,
+            "checked": serving.checked,
+        },
+        "predictions": {
+            "accepted": counts.accepted,
+            "spooled": counts.spooled,
+            "delivered": counts.delivered,
+            "lost": counts.lost,
+        },
+        "unknown_categories": serving.unknown_categories(),
+    }
+
+
+def _deployed(serving: Serving) -> dict[str, Any] | None:
+    deployment = serving.deployment
+    if deployment is None:
+        return None
+    canary, shadow = deployment.canary, deployment.shadow
+    return {
+        "release": deployment.champion.release,
+        "digest": deployment.champion.digest,
+        "since": serving.since,
+        "canary": canary and {"release": canary.release, "percent": deployment.canary_percent},
+        "shadow": shadow and {"release": shadow.release},
+    }
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(ContractBroken)
+    async def refused(request: Request, error: Exception) -> Response:
+        if not isinstance(error, ContractBroken):
+            raise error
+        request.scope["state"]["rule"] = error.rule
+        status = STATUS.get(error.rule, 400)
+        headers = {"retry-after": "1"} if status == 503 else {}
+        # What is left of a refused body is not worth reading.
+        headers |= {"connection": "close"} if status == 413 else {}
+        body = {"error": str(error), "remedy": error.remedy, "rule": error.rule}
+        return _json(body | {"column": error.column or None}, status=status, headers=headers)
+
+    @app.exception_handler(HTTPException)
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    async def misdirected(_: Request, error: Exception) -> Response:
+        status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None)
+        text = str(getattr(error, "detail", "not found")).lower()
+        remedy = "GET /openapi.json lists what there is"
+        return _json({"error": text, "remedy": remedy}, status=status, headers=headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=400)
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        return _json({"error": "the service failed", "remedy": "see its log"}, status=500)
+
+
+async def _in_thread(pool: ThreadPoolExecutor, work: Callable[[], Answer]) -> Answer:
+    return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+def _check_media_type(request: Request) -> None:
+    given = request.headers.get("content-type", "application/json").partition(";")[0].strip()
+    kind = given.lower()
+    if not (kind == "application/json" or kind.endswith("+json")):
+        raise ContractBroken(
+            f"the body is declared as {given[:80]}",
+            rule="media_type",
+            remedy="send JSON with the header Content-Type: application/json",
+        )
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise ContractBroken("compressed bodies are not read", rule="media_type")
+
+
+def _id(request: Request) -> str | None:
+    return request.headers.get("x-request-id")
+
+
+def _body(text: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"type": "object", "description": text}}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _json(body: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        orjson.dumps(body), status_code=status, media_type="application/json", headers=headers
+    )

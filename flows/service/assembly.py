@@ -1,0 +1,139 @@
+"""Everything one prediction service runs, put together."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from flows.service.access_log import AccessLog
+from flows.service.admit import Admission
+from flows.service.app import Parts, create_app
+from flows.service.connections import DeadlineProtocol, sweep
+from flows.service.delivery import Delivery
+from flows.service.front import Front
+from flows.service.limits import Intake, Limits
+from flows.service.metrics import Metrics
+from flows.service.model import Deployment
+from flows.service.offer import Source
+from flows.service.predict import Predictor
+from flows.service.refusals import Refusals
+from flows.service.spool import Spool, SpoolLimits
+from flows.service.state import Serving
+from flows.service.swap import Reconciler
+from storage.lake import Lake
+
+DRAIN_S = 15
+HAND_OVER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which pipeline and environment to serve, and the folders to do it from.
+
+    `key` is the pipeline's key column; `folder` is private to this service.
+    """
+
+    pipeline: str
+    key: str
+    environment: str
+    keys: Path
+    folder: Path
+
+
+class Service:
+    """Everything one process runs, put together; nothing starts before the server does.
+
+    Raises: SecurityError if the keys cannot be used, Misconfigured if the folder is taken.
+    """
+
+    def __init__(
+        self, lake: Lake, place: Place, *, limits: Limits, spool_limits: SpoolLimits
+    ) -> None:
+        self._limits = limits
+        self.serving = Serving()
+        admission = Admission(
+            environment=place.environment, keys=place.keys, folder=place.folder, key=place.key
+        )
+        admission.check_keys()
+        self.spool = Spool(place.folder / "spool", prefix=place.environment, limits=spool_limits)
+        admission.clear()
+        self.delivery = Delivery(self.spool, lake, repository=place.pipeline)
+        self.reconciler = Reconciler(
+            Source(lake, place.pipeline, place.environment),
+            admission,
+            self.serving,
+            Refusals(
+                lake,
+                pipeline=place.pipeline,
+                environment=place.environment,
+                folder=place.folder / "refusals",
+            ),
+            prepare=self._declare,
+        )
+        metrics = Metrics(self.serving, self.spool)
+        parts = Parts(
+            environment=place.environment,
+            pipeline=place.pipeline,
+            serving=self.serving,
+            spool=self.spool,
+            predictor=Predictor(self.serving, self.spool, max_rows=limits.rows),
+            intake=Intake(limits),
+            metrics=metrics,
+            delivery_problem=lambda: self.delivery.problem,
+        )
+        self._log = AccessLog(sys.stderr.fileno())
+        self._server: uvicorn.Server | None = None
+        self.app: ASGIApp = Front(
+            create_app(parts, lifespan=self._lifespan), metrics=metrics, log=self._log
+        )
+
+    def run(self, listening: socket.socket) -> None:
+        """Serve on the socket until SIGTERM or SIGINT, then drain."""
+        config = uvicorn.Config(
+            self.app,
+            http=DeadlineProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=2048,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+        self._server = uvicorn.Server(config)
+        self._server.run(sockets=[listening])
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        self._log.start()
+        self.delivery.start()
+        self.reconciler.start()
+        sweeper = asyncio.create_task(self._sweep())
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            self.reconciler.stop()
+            await asyncio.to_thread(self._hand_over)
+
+    async def _sweep(self) -> None:
+        if self._server is not None:
+            connections = self._server.server_state.connections
+            await sweep(connections, deadline_s=self._limits.request_s)
+
+    def _hand_over(self) -> None:
+        self.delivery.stop(timeout_s=HAND_OVER_S)
+        self.spool.close()
+        self._log.stop()
+
+    def _declare(self, deployment: Deployment) -> None:
+        for model in deployment.models:
+            model.columns = self.spool.declare(model.spool_columns())

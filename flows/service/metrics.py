@@ -1,0 +1,125 @@
+"""What Prometheus scrapes: counted as it happens, or read from the state when asked."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from flows.service.spool import Spool
+from flows.service.state import Serving
+
+_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Metrics:
+    """One service's registry; nothing global, so that tests can have several."""
+
+    def __init__(self, serving: Serving, spool: Spool) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "headrace_requests",
+            "Requests answered, by route and status.",
+            ("route", "status"),
+            registry=self._registry,
+        )
+        self._latency = Histogram(
+            "headrace_request_seconds",
+            "Time from the request's headers to its answer.",
+            ("route",),
+            buckets=_BUCKETS,
+            registry=self._registry,
+        )
+        self._rows = Counter(
+            "headrace_rows", "Rows scored, by release.", ("release",), registry=self._registry
+        )
+        self._shed = Counter(
+            "headrace_shed", "Requests answered 503 under overload.", registry=self._registry
+        )
+        self.shadow_difference = Histogram(
+            "headrace_shadow_difference",
+            "Distance of the shadow's score to the answered one.",
+            buckets=(0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1),
+            registry=self._registry,
+        )
+        self._registry.register(_State(serving, spool))
+        # Finding a labelled child takes longer than counting with it.
+        self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, route: str, status: int, seconds: float) -> None:
+        """Count one answer."""
+        found = self._children.get((route, status))
+        if found is None:
+            found = self._requests.labels(route, status), self._latency.labels(route)
+            self._children[route, status] = found
+        found[0].inc()
+        found[1].observe(seconds)
+        if status == 503:
+            self._shed.inc()
+
+    def scored(self, release: str, rows: int) -> None:
+        """Count scored rows."""
+        self._rows.labels(release).inc(rows)
+
+    def text(self) -> bytes:
+        """The exposition format."""
+        return generate_latest(self._registry)
+
+
+class _State(Collector):
+    def __init__(self, serving: Serving, spool: Spool) -> None:
+        self._serving, self._spool = serving, spool
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything that is state rather than an event."""
+        yield from self._predictions()
+        yield from self._release()
+        yield from self._lake()
+
+    def _predictions(self) -> Iterator[Metric]:
+        counts = self._spool.counts
+        yield _total("accepted_rows", "Rows answered.", counts.accepted)
+        yield _total("delivered_rows", "Rows handed over to the lake.", counts.delivered)
+        yield _total("lost_rows", "Rows that found the spool full.", counts.lost)
+        yield _gauge("spooled_rows", "Rows waiting on this disk.", counts.spooled)
+        yield _gauge("spooled_bytes", "Bytes waiting on this disk.", self._spool.size)
+        unknown = CounterMetricFamily(
+            "headrace_unknown_categories", "Values fitting never saw.", labels=["feature"]
+        )
+        for name, count in self._serving.unknown_categories().items():
+            unknown.add_metric([name], count)
+        yield unknown
+
+    def _release(self) -> Iterator[Metric]:
+        info = GaugeMetricFamily(
+            "headrace_release_info", "What serves.", labels=["release", "digest", "part"]
+        )
+        deployment = self._serving.deployment
+        if deployment:
+            parts = (deployment.champion, deployment.canary, deployment.shadow)
+            for part, model in zip(("champion", "canary", "shadow"), parts, strict=True):
+                if model:
+                    info.add_metric([model.release, model.digest, part], 1)
+        yield info
+        yield _gauge("index_number", "Index served.", deployment.index if deployment else 0)
+        yield _gauge("refused", "1 while the newest index is refused.", self._serving.refusal)
+        yield _total("refusals", "Releases or indexes refused.", self._serving.refusals)
+        yield _total("swaps", "Deployments that began to serve.", self._serving.swaps)
+
+    def _lake(self) -> Iterator[Metric]:
+        now = datetime.now(UTC)
+        yield _gauge("index_stale", "1 if the index is not fresh.", self._serving.is_stale(now))
+        yield _gauge("lake_up", "1 if the lake answers.", not self._serving.lake_problem)
+        age = GaugeMetricFamily("headrace_reconcile_age_seconds", "Since the lake last answered.")
+        age.add_metric([], self._serving.age_s(now))
+        yield age
+
+
+def _gauge(name: str, text: str, value: object) -> GaugeMetricFamily:
+    number = value if isinstance(value, int) else bool(value)
+    return GaugeMetricFamily(f"headrace_{name}", text, value=float(number))
+
+
+def _total(name: str, text: str, value: int) -> CounterMetricFamily:
+    return CounterMetricFamily(f"headrace_{name}", text, value=value)

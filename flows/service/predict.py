@@ -1,0 +1,155 @@
+"""One request from its body to its answer: parse, score, spool, render. Runs on any thread."""
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import orjson
+
+from flows.errors import ContractBroken
+from flows.service import inference, invocations
+from flows.service.model import Deployment, ServedModel
+from flows.service.requests import Rows, read_json
+from flows.service.spool import Spool
+from flows.service.state import Serving
+
+_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What the path and the headers say: the protocol, the model asked for, the caller's id."""
+
+    protocol: Literal["infer", "invocations"]
+    model: str | None = None
+    version: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer's bytes, and what the log and a shadow need to know of it."""
+
+    body: bytes
+    request_id: str
+    model: ServedModel
+    deployment: Deployment
+    rows: Rows
+    scores: list[float]
+
+
+class Predictor:
+    """Answers calls from what serves; every row is in the spool before `answer` returns."""
+
+    def __init__(self, serving: Serving, spool: Spool, *, max_rows: int) -> None:
+        self._serving, self._spool, self._max_rows = serving, spool, max_rows
+
+    def answer(self, body: bytes, call: Call, *, inline: bool) -> Answer:
+        """Raises: ContractBroken for anything that is the caller's to mend, or not ready."""
+        deployment = self.deployment()
+        document = read_json(body)
+        request_id = _request_id(call, document)
+        model = _model(deployment, call, request_id)
+        rows, echoed = self._parse(document, call, model)
+        scores = model.score(rows.features, inline=inline)
+        self._log(rows, scores, model, request_id)
+        rendered = _render(scores, call, model, request_id, echoed)
+        return Answer(orjson.dumps(rendered), request_id, model, deployment, rows, scores)
+
+    def deployment(self) -> Deployment:
+        """What serves. Raises: ContractBroken before the first verified release."""
+        deployment = self._serving.deployment
+        if deployment is None:
+            refusal = self._serving.refusal
+            raise ContractBroken(
+                "no verified release is loaded"
+                + (f": {refusal.release} was refused at {refusal.step}" if refusal else ""),
+                rule="not_ready",
+                remedy="try again soon; GET /status says what is missing",
+            )
+        return deployment
+
+    def _parse(
+        self, document: dict[str, Any], call: Call, model: ServedModel
+    ) -> tuple[Rows, str | None]:
+        if call.protocol == "infer":
+            return inference.parse(document, model.signature, max_rows=self._max_rows)
+        return invocations.parse(document, model.signature, max_rows=self._max_rows), None
+
+    def _log(self, rows: Rows, scores: list[float], model: ServedModel, request_id: str) -> None:
+        now = time.time_ns() // 1000
+        key = model.signature.key
+        lines = [
+            orjson.dumps(
+                {
+                    "request_id": request_id,
+                    key: rows.keys[i],
+                    "at": now if (at := rows.at_us[i]) is None else at,
+                    "predicted_at": now,
+                    "release": model.release,
+                    "score": score,
+                    **rows.features[i],
+                },
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+            for i, score in enumerate(scores)
+        ]
+        self._spool.append(b"".join(lines), rows=len(lines), columns=model.columns)
+
+
+def shadow_distances(answer: Answer) -> list[float]:
+    """How far the shadow's scores are from those that were answered; empty if it cannot say."""
+    shadow = answer.deployment.shadow
+    if shadow is None or shadow.signature.expected != answer.model.signature.expected:
+        return []
+    scores = shadow.score(answer.rows.features, inline=False)
+    return [abs(one - other) for one, other in zip(scores, answer.scores, strict=True)]
+
+
+def _request_id(call: Call, document: dict[str, Any]) -> str:
+    given = call.request_id
+    if given is None and call.protocol == "infer" and isinstance(document.get("id"), str):
+        given = document["id"]
+    if given is None:
+        return secrets.token_hex(16)
+    if not _ID.fullmatch(given):
+        raise ContractBroken(
+            "the request's id is not 1 to 128 visible ASCII characters",
+            rule="request_id",
+            column="request_id",
+        )
+    return given
+
+
+def _model(deployment: Deployment, call: Call, request_id: str) -> ServedModel:
+    if call.model is None or (call.version is None and call.model == deployment.champion.name):
+        return deployment.choose(request_id)
+    found = deployment.named(call.model, call.version) if call.version else None
+    if found is None:
+        raise unknown_model(deployment)
+    return found
+
+
+def unknown_model(deployment: Deployment) -> ContractBroken:
+    """The refusal of a model or version that does not serve here."""
+    return ContractBroken(
+        "this service does not serve that model or version",
+        rule="model_unknown",
+        remedy=f"it serves {deployment.champion.release}",
+    )
+
+
+def _render(
+    scores: list[float], call: Call, model: ServedModel, request_id: str, echoed: str | None
+) -> dict[str, Any]:
+    if call.protocol == "invocations":
+        return invocations.render(scores, release=model.release, id=request_id)
+    return inference.render(
+        scores,
+        model=model.name,
+        version=model.version,
+        release=model.release,
+        id=request_id if echoed is None else echoed,
+    )

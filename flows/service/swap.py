@@ -1,0 +1,143 @@
+"""The loop that makes what serves be what the environment's signed index says.
+
+Once a second one cheap call asks for the releases repository's head; everything else happens only
+when the head or the local policy changed. A refusal changes nothing but the state: the models that
+were verified before go on serving.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from flows.service.admit import Admission
+from flows.service.model import Deployment
+from flows.service.offer import Offer, Source
+from flows.service.refusals import Refusals
+from flows.service.state import Refusal, Serving
+from storage.errors import NotFound, StorageError, Unavailable
+
+PERIOD_S = 1.0
+# What was refused may become right without a new index: a clock, a timestamp, a key file.
+RETRY_S = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """One environment's loop. `prepare` gets a deployment before it may answer requests."""
+
+    def __init__(
+        self,
+        source: Source,
+        admission: Admission,
+        serving: Serving,
+        refusals: Refusals,
+        *,
+        prepare: Callable[[Deployment], None],
+    ) -> None:
+        self._source, self._admission, self._serving = source, admission, serving
+        self._refusals, self._prepare = refusals, prepare
+        self._settled: tuple[object, ...] | None = None
+        self._accepted: tuple[object, ...] | None = None
+        self._retry_at = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the first round restores what should serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the round that runs."""
+        self._stop.set()
+
+    def round(self) -> None:
+        """Ask the lake once and act on a change."""
+        try:
+            head = self._source.head()
+            self._serving.checked = datetime.now(UTC)
+            seen = (head, self._admission.policy_stamp())
+            if seen == self._settled and time.monotonic() < self._retry_at:
+                self._note_lake("")
+                return
+            offer = self._source.newest(head)
+            settled = self._act(offer)
+            self._settled = seen
+            self._retry_at = float("inf") if settled else time.monotonic() + RETRY_S
+            self._note_lake("")
+        except NotFound as error:
+            self._serving.waiting = str(error)
+            self._note_lake("")
+        except StorageError as error:
+            self._note_lake(str(error))
+
+    def _run(self) -> None:
+        while True:
+            try:
+                self.round()
+                self._refusals.hand_in()
+            # The loop must outlive any fault: what serves keeps serving, and says what happened.
+            except Exception as error:
+                log.exception("reconciling failed")
+                self._note_lake(f"reconciling failed: {error}")
+            if self._stop.wait(PERIOD_S):
+                return
+
+    def _act(self, offer: Offer | None) -> bool:
+        """Admit the offer; False if it was refused."""
+        if offer is None:
+            return self._without_index()
+        asked = (offer.envelope, offer.timestamp, offer.policy, self._admission.policy_stamp())
+        if asked == self._accepted:
+            return True
+        try:
+            admitted = self._admission.admit(self._source, offer)
+            self._prepare(admitted.deployment)
+        except Unavailable:
+            raise
+        # Whatever a library raised, the release is not loaded.
+        except Exception as error:
+            self._refuse(offer.number, self._admission.step, error)
+            return False
+        self._serving.fresh_until, self._serving.stale = admitted.fresh_until, admitted.stale
+        self._serving.refusal, self._serving.waiting = None, ""
+        self._swap(admitted.deployment)
+        self._accepted = asked
+        return True
+
+    def _swap(self, deployment: Deployment) -> None:
+        standing = self._serving.deployment
+        if standing and standing.index_digest == deployment.index_digest:
+            return
+        self._serving.swap(deployment)
+        log.info(
+            "serving %s of index %d, release %s",
+            deployment.champion.release,
+            deployment.index,
+            deployment.champion.digest[:12],
+        )
+
+    def _without_index(self) -> bool:
+        if self._serving.deployment is None:
+            self._serving.waiting = "the environment has no index yet"
+            return True
+        self._refuse(0, "index", NotFound("the environment has no index any more"))
+        return False
+
+    def _refuse(self, index: int, step: str, error: Exception) -> None:
+        serving, release = self._serving, self._admission.release
+        reason = " ".join(str(error).split()) or type(error).__name__
+        refusal = Refusal(release, index, step, reason, datetime.now(UTC))
+        known = serving.refusal
+        if known and (known.index, known.step, known.reason) == (index, step, reason):
+            return
+        log.error("refused %s of index %d at %s: %s", release or "it all", index, step, reason)
+        serving.refusal, serving.refusals = refusal, serving.refusals + 1
+        self._refusals.tell(release, index, step, error)
+
+    def _note_lake(self, problem: str) -> None:
+        if problem and problem != self._serving.lake_problem:
+            log.warning("%s", problem)
+        self._serving.lake_problem = problem

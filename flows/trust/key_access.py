@@ -1,0 +1,91 @@
+"""Where a process gets a role's key: from the source set for that role, if it may hold it at all.
+
+    HEADRACE_ROLES            roles this process may use: `trainer`, `gatekeeper,serving`, `none`
+    HEADRACE_TRAINER_KEY      a key source (security/keys/sources.py); likewise _GATEKEEPER_,
+                              _RELEASER_, _TIMESTAMP_, _POLICY_, _ROOT_ and _SERVING_
+    HEADRACE_PASSPHRASE_FILE  what unlocks key files, if they are locked
+
+Without a source a key is read from the role's folder in the keys folder; without HEADRACE_ROLES
+every role may be asked for, as by a person's command on a machine that holds them all.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from flows.errors import Misconfigured
+from security.errors import BadKey
+from security.keys.pairs import ROLES, Opener, Role, RoleSigner
+from security.keys.sources import KINDS, recipient_from, signer_from
+
+ALLOWED, NONE = "HEADRACE_ROLES", "none"
+LOCK_FILE = "HEADRACE_PASSPHRASE_FILE"
+KNOWN = frozenset({*ROLES, "serving"})
+
+
+def signer(keys: Path, role: Role) -> RoleSigner:
+    """The role's signer.
+
+    Raises: BadKey where this process may not hold the role, even if its file lies there, and for
+    a key that cannot be used; Misconfigured for a variable that means nothing.
+    """
+    _require(role)
+    source = source_of(role, keys)
+    return signer_from(source, role, passphrase=passphrase_of(source), secret=secret_text)
+
+
+def recipient(keys: Path, name: str) -> Opener:
+    """The key that opens what was sealed for `name`. Raises: as `signer` does."""
+    _require(name)
+    source = source_of(name, keys)
+    return recipient_from(source, name, passphrase=passphrase_of(source), secret=secret_text)
+
+
+def holds(role: str) -> bool:
+    """Whether this process may ask for the role's key. Raises: Misconfigured."""
+    return role in _allowed(os.environ)
+
+
+def _require(role: str) -> None:
+    if not holds(role):
+        raise BadKey(
+            f"this process may not use the {role}'s key: {ALLOWED} is "
+            f"{os.environ.get(ALLOWED, '')!r}",
+            remedy=f"run the {role}'s own deployment, where that key belongs",
+        )
+
+
+def _allowed(environment: Mapping[str, str]) -> frozenset[str]:
+    if ALLOWED not in environment:
+        return KNOWN
+    # Set but empty is a template that was not filled in: no reason to allow everything.
+    named = frozenset(part.strip() for part in environment[ALLOWED].split(",")) - {NONE}
+    if unknown := sorted(named - KNOWN):
+        raise Misconfigured(
+            f"{ALLOWED} names {unknown[0]!r}, which is no role",
+            remedy=f"choose from {', '.join(sorted(KNOWN))}, or write {NONE}",
+        )
+    return named
+
+
+def source_of(role: str, keys: Path) -> str:
+    """Where this process would get the role's key from."""
+    return os.environ.get(f"HEADRACE_{role.upper()}_KEY") or f"file:{keys}"
+
+
+def passphrase_of(source: str) -> str | None:
+    """Only files are locked: the other sources guard what they hold by themselves."""
+    path = os.environ.get(LOCK_FILE)
+    is_file = source.partition(":")[0] not in set(KINDS) - {"file"}
+    if not path or not is_file:
+        return None
+    from security.policy.key_homes import read_passphrase
+
+    return read_passphrase(Path(path).expanduser())
+
+
+def secret_text(name: str) -> str:
+    """What a Prefect Secret block of that name holds. Raises: BadKey."""
+    from blocks.keys import secret_text
+
+    return secret_text(name)

@@ -1,0 +1,123 @@
+"""The next edition of a policy in a key home, written with its keys at once or not at all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from security.errors import BadKey
+from security.files import changed_folder, replace_file
+from security.keys.pairs import PublicPair, RoleSigner
+from security.policy.documents import Rules, Trust, sign_rules, sign_trust
+from security.policy.key_homes import PUBLIC, ROOT, public_document
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
+
+
+@dataclass(frozen=True)
+class Ceremony:
+    """What became of it. `already`: it had been done before, and nothing changed now.
+
+    `retired` and `enrolled` are key ids; empty where there is none.
+    """
+
+    policy: TrustPolicy
+    already: bool
+    retired: str = ""
+    enrolled: str = ""
+
+
+def policy_in(home: Path) -> TrustPolicy:
+    """The policy of a key home, under the root pinned there. Raises: Untrusted."""
+    return TrustPolicy.load(home, root=load_root(home / ROOT))
+
+
+def change_trust(home: Path, edit: Callable[[Trust], Trust], *, root: RoleSigner) -> Ceremony:
+    """Another edition of the trust, say with a threshold or a minimum index; no key changes.
+
+    Raises: BadKey if `root` is not the pinned one, Untrusted if no verifier would take it.
+    """
+    policy = policy_in(home)
+    changed = edit(policy.trust)
+    if changed == policy.trust:
+        return Ceremony(policy, already=True)
+    with changed_home(home, policy) as staged:
+        write_trust(staged, next_trust(changed), policy.root, root)
+    return Ceremony(policy_in(home), already=False)
+
+
+def change_rules(home: Path, edit: Callable[[Rules], Rules], *, signer: RoleSigner) -> Ceremony:
+    """Another edition of the rules, by the policy role; no root is needed.
+
+    Raises: BadKey if the policy does not enrol `signer` for it.
+    """
+    policy = policy_in(home)
+    changed = edit(policy.rules)
+    if changed == policy.rules:
+        return Ceremony(policy, already=True)
+    if signer.public not in policy.pairs("policy"):
+        raise BadKey(
+            "the policy key given here is not enrolled",
+            remedy="`headrace keys list` prints the one that is",
+        )
+    with changed_home(home, policy) as staged:
+        write_rules(staged, changed, signer)
+    return Ceremony(policy_in(home), already=False)
+
+
+@contextmanager
+def changed_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
+    """A copy of a key home to change; it takes effect whole, once its policy has verified.
+
+    `policy` is the one that the change was decided on, None where there was none.
+    Raises: BadKey if another ceremony changed that meanwhile, or where the file system cannot
+    exchange two folders.
+    """
+    try:
+        with changed_folder(home) as staged:
+            if policy is not None and policy_in(staged).digests != policy.digests:
+                raise BadKey(
+                    f"another ceremony changed {home} meanwhile", remedy="repeat the command"
+                )
+            yield staged
+            policy_in(staged)
+    except OSError as error:
+        raise BadKey(
+            f"{home} cannot be changed all at once: {error.strerror}",
+            remedy="keep the keys on a local file system, in a folder that is no mount point",
+        ) from error
+
+
+def next_trust(trust: Trust, **changes: Any) -> Trust:
+    """The edition after `trust`; keys that are new in it are enrolled as of now."""
+    changed = replace(trust, version=trust.version + 1, created=now(), **changes)
+    known = {**dict.fromkeys(trust.key_ids, ""), **(trust.enrolled or {})}
+    since = {key: known.get(key, changed.created) for key in changed.key_ids}
+    return replace(changed, enrolled={key: at for key, at in since.items() if at} or None)
+
+
+def write_trust(staged: Path, trust: Trust, pinned: PublicPair, *roots: RoleSigner) -> None:
+    """The signed edition and the public keys that it names.
+
+    Raises: BadKey unless the first of `roots` is the pinned one.
+    """
+    if roots[0].public != pinned:
+        raise BadKey(
+            f"this is not the pinned root {pinned.key_id[:12]}, but {roots[0].public.key_id[:12]}",
+            remedy="bring the root's own key folder, and name it with --root-key",
+        )
+    trust.check(pinned)
+    replace_file(staged / TRUST, sign_trust(trust, *roots))
+    replace_file(staged / PUBLIC, public_document(trust, roots[-1].public))
+
+
+def write_rules(staged: Path, rules: Rules, signer: RoleSigner) -> None:
+    """The edition of the rules after `rules`."""
+    following = replace(rules, version=rules.version + 1, created=now())
+    replace_file(staged / RULES, sign_rules(following, signer))
+
+
+def now() -> str:
+    """The present second, as signed documents write it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,193 @@
+"""What should run in an environment: numbered signed indexes, kept fresh by signed timestamps.
+
+An old release is refused because the current index does not name it; an old index because its
+number is below the floor, or its timestamp has expired. A rollback is a new index.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+from security.errors import Untrusted
+from security.formats.envelope import sign
+from security.formats.strict_json import (
+    AtLeast,
+    Identifier,
+    Line,
+    Moment,
+    Name,
+    Ordinal,
+    Sha256,
+    from_bytes,
+    to_bytes,
+)
+from security.keys.pairs import RoleSigner
+from security.policy.floor import Floor
+from security.policy.trust_policy import TrustPolicy
+from security.release.statement import ModelRelease
+
+INDEX_TYPE = "application/vnd.headrace.index.v1+json"
+TIMESTAMP_TYPE = "application/vnd.headrace.timestamp.v1+json"
+
+
+@dataclass(frozen=True)
+class ReleaseRef:
+    """A release by model, version, digest and path in the releases repository."""
+
+    model: Name
+    version: Ordinal
+    digest: Sha256
+    path: Identifier
+
+    def __post_init__(self) -> None:
+        if self.path != f"models/{self.model}/{self.version}":
+            raise Untrusted("the index names a release at another path than its own")
+
+    @classmethod
+    def of(cls, release: ModelRelease) -> "ReleaseRef":
+        """The reference to `release`."""
+        return cls(release.model, release.version, release.digest, release.path)
+
+
+@dataclass(frozen=True)
+class Canary:
+    """A second release and its share of the traffic, in percent."""
+
+    release: ReleaseRef
+    percent: Annotated[int, AtLeast(1)]
+
+    def __post_init__(self) -> None:
+        if self.percent > 99:
+            raise Untrusted("a canary takes 1 to 99 percent of the traffic")
+
+
+@dataclass(frozen=True)
+class Index:
+    """What one environment should run from now on, and who decided it, why."""
+
+    environment: Name
+    number: Ordinal
+    release: ReleaseRef
+    actor: Line
+    reason: Line
+    created: Moment
+    previous: Sha256 | None = None
+    canary: Canary | None = None
+    shadow: ReleaseRef | None = None
+
+    def __post_init__(self) -> None:
+        if (self.number == 1) != (self.previous is None):
+            raise Untrusted("an index names its predecessor, except for the first")
+
+
+@dataclass(frozen=True)
+class Timestamp:
+    """That an index was the current one when this was signed."""
+
+    environment: Name
+    number: Ordinal
+    digest: Sha256
+    created: Moment
+    expires: Moment
+
+
+@dataclass(frozen=True)
+class VerifiedIndex:
+    """An index all of whose checks passed.
+
+    `fresh_until` is None if no timestamp was given: then only the floor speaks for its age.
+    """
+
+    index: Index
+    digest: str
+    key_id: str
+    fresh_until: datetime | None
+
+
+def sign_index(index: Index, signer: RoleSigner) -> bytes:
+    """The releaser's envelope round `index`."""
+    return sign(to_bytes(index), INDEX_TYPE, signer.require("releaser"))
+
+
+def sign_timestamp(
+    current: VerifiedIndex, *, created: datetime, expires: datetime, signer: RoleSigner
+) -> bytes:
+    """The timestamp role's word that `current`, which it verified itself, is the newest."""
+    stamp = Timestamp(
+        current.index.environment,
+        current.index.number,
+        current.digest,
+        moment_text(created),
+        moment_text(expires),
+    )
+    return sign(to_bytes(stamp), TIMESTAMP_TYPE, signer.require("timestamp"))
+
+
+def verify_index(
+    envelope: bytes,
+    *,
+    environment: str,
+    policy: TrustPolicy,
+    floor: Floor,
+    now: datetime,
+    timestamp: bytes | None = None,
+) -> VerifiedIndex:
+    """The index, if it is signed, for this environment, not below the floor, and fresh.
+
+    Raises: Untrusted otherwise. Raise the floor with the result: `floor.raised(...)`.
+    """
+    # 1. Clock and policy are not older than what was already seen.
+    floor.check_clock(now)
+    floor.check_policy(policy)
+    # 2. Signed by as many releasers as the policy demands, for this environment.
+    verified = policy.verify(
+        envelope,
+        role="releaser",
+        payload_type=INDEX_TYPE,
+        threshold=policy.index_threshold(environment),
+    )
+    index = from_bytes(Index, verified.payload)
+    if index.environment != environment:
+        raise Untrusted(f"the index is for {index.environment}, not {environment}")
+    # 3. Not below the floor, and the same history.
+    digest = hashlib.sha256(verified.payload).hexdigest()
+    floor.check_index(policy, environment, index.number, digest, index.previous)
+    # 4. Fresh.
+    until = None
+    if timestamp is not None:
+        until = _fresh_until(timestamp, index, digest, policy, now)
+    return VerifiedIndex(index, digest, verified.key_id, until)
+
+
+def moment_text(moment: datetime) -> str:
+    """A time as signed documents write it: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_moment(text: str) -> datetime:
+    """The time that `moment_text` wrote.
+
+    Raises: Untrusted if there is no such time.
+    """
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise Untrusted(f"{text[:40]!r} is not a time") from None
+
+
+def _fresh_until(
+    envelope: bytes, index: Index, digest: str, policy: TrustPolicy, now: datetime
+) -> datetime:
+    verified = policy.verify(envelope, role="timestamp", payload_type=TIMESTAMP_TYPE)
+    stamp = from_bytes(Timestamp, verified.payload)
+    named = (stamp.environment, stamp.number, stamp.digest)
+    if named != (index.environment, index.number, digest):
+        raise Untrusted(f"the timestamp names index {stamp.number}, not {index.number}")
+    expires = read_moment(stamp.expires)
+    if now >= expires:
+        raise Untrusted(
+            f"the index's timestamp expired at {stamp.expires}",
+            remedy="see that the timestamp deployment runs; promotion waits until it does",
+        )
+    return expires

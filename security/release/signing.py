@@ -1,0 +1,125 @@
+"""Signing a release folder, each role its own part.
+
+No role signs bytes handed to it: the trainer states what it built, the gatekeeper what it
+measured, and the releaser binds both after verifying them as any reader of the release would.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from security.errors import Untrusted
+from security.files import open_regular, replace_file
+from security.formats.envelope import INTOTO, sign
+from security.keys.pairs import RoleSigner
+from security.policy.gates import GateEvidence, GateResult, decimal_text, parse_evidence
+from security.policy.trust_policy import TrustPolicy
+from security.release.provenance import Build, SealedBundle, parse_provenance, provenance_statement
+from security.release.statement import ModelRelease, parse_release
+from security.release.verify import (
+    CARD,
+    GATES,
+    PROVENANCE,
+    RELEASE,
+    VerifiedRelease,
+    bindings,
+    read_signed,
+    verify_release,
+)
+
+__all__ = ["VerifiedRelease", "sign_gates", "sign_provenance", "sign_release", "verify_release"]
+
+
+def sign_provenance(
+    folder: Path, build: Build, sealed: SealedBundle, *, signer: RoleSigner
+) -> None:
+    """The trainer states what it built the sealed files from."""
+    payload = provenance_statement(build, sealed).to_bytes()
+    replace_file(folder / PROVENANCE, sign(payload, INTOTO, signer.require("trainer")))
+
+
+def sign_gates(
+    folder: Path,
+    files: Mapping[str, Path],
+    measured: Mapping[str, float | str],
+    *,
+    model: str,
+    policy: TrustPolicy,
+    signer: RoleSigner,
+    against: str | None = None,
+    rows: Mapping[str, int] | None = None,
+    build: Build | None = None,
+) -> GateEvidence:
+    """The gatekeeper states what it measured on the plain `files`, whose digests it takes itself.
+
+    Thresholds are the policy's own. A failed gate is signed as failed; no release comes of it.
+    `build` is what the gatekeeper verified that the files were made from.
+    Raises: Untrusted if a metric that the policy demands was not measured.
+    """
+    subjects = {name: _digest_of(path) for name, path in files.items()}
+    results = tuple(
+        GateResult(rule.metric, rule.comparator, rule.bound, _value(measured, rule.metric))
+        for rule in policy.gates(model)
+    )
+    origin = build.digest if build else None
+    evidence = GateEvidence(model, policy.digests.rules, results, against, rows, origin)
+    payload = evidence.to_statement(subjects).to_bytes()
+    replace_file(folder / GATES, sign(payload, INTOTO, signer.require("gatekeeper")))
+    return evidence
+
+
+def sign_release(
+    folder: Path,
+    *,
+    version: int,
+    card: str,
+    created: str,
+    created_by: str,
+    reason: str,
+    policy: TrustPolicy,
+    signer: RoleSigner,
+    parent: str | None = None,
+) -> ModelRelease:
+    """The releaser binds provenance, gates, card and payload, each verified first.
+
+    `created` is UTC, `2013-07-01T00:00:00Z`. May be repeated with another version.
+    Raises: Untrusted, having written nothing, if any step of verification would fail.
+    """
+    written = card.encode("utf-8")
+    provenance = read_signed(folder / PROVENANCE, policy, "trainer")
+    gates = read_signed(folder / GATES, policy, "gatekeeper")
+    build, sealed = parse_provenance(provenance.payload)
+    evidence, _ = parse_evidence(gates.payload)
+    release = ModelRelease(
+        model=build.model,
+        version=version,
+        build=build,
+        bundle=sealed,
+        gates=evidence.results,
+        policy_sha256=evidence.policy_sha256,
+        provenance_sha256=provenance.digest,
+        evidence_sha256=gates.digest,
+        card_sha256=hashlib.sha256(written).hexdigest(),
+        created=created,
+        created_by=created_by,
+        reason=reason,
+        parent=parent,
+    )
+    payload = release.to_statement().to_bytes()
+    for _ in bindings(folder, parse_release(payload), card=written, policy=policy):
+        pass
+    signed = sign(payload, INTOTO, signer.require("releaser"))
+    replace_file(folder / CARD, written)
+    replace_file(folder / RELEASE, signed)
+    return release
+
+
+def _digest_of(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _value(measured: Mapping[str, float | str], metric: str) -> str:
+    if metric not in measured:
+        raise Untrusted(f"the policy demands {metric}, which was not measured")
+    return decimal_text(measured[metric])

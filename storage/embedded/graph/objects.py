@@ -1,0 +1,211 @@
+"""Objects on branches and at commits: look up, list, stage, remove, diff."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from storage.embedded.errors import NoMergeBase, PreconditionFailed, Unsupported, naming
+from storage.embedded.graph.commits import get_commit, merge_base
+from storage.embedded.graph.diff import Difference, compare, diff
+from storage.embedded.graph.paging import Folded, Page, Window, grouped, page
+from storage.embedded.graph.ranges import Entry
+from storage.embedded.graph.refs import (
+    Branch,
+    Resolved,
+    check_branch,
+    check_path,
+    check_ref,
+    get_branch,
+    resolve,
+    resolve_commit,
+)
+from storage.embedded.graph.repositories import get_repository, writable
+from storage.embedded.graph.staging import (
+    diff_with_staged,
+    overlay,
+    remove,
+    stage,
+    uncommitted,
+    visible,
+)
+from storage.embedded.graph.tree import Item, past_prefix
+from storage.embedded.lake import View
+from storage.errors import NotFound
+
+HOOKS = "_lakefs_actions/"
+MAX_DELETED = 1000
+
+
+def find_object(view: View, repository: str, ref: str, path: str) -> Entry:
+    """The entry that `ref` shows at `path`. Raises: NotFound, Refused."""
+    check_ref(ref)
+    check_path(path)
+    get_repository(view.rows, repository)
+    found = resolve(view.rows, repository, ref)
+    value = _visible(view, repository, found, path)
+    if value is None:
+        raise NotFound("not found")
+    return value
+
+
+def list_objects(view: View, repository: str, ref: str, window: Window) -> Page[Item | Folded]:
+    """A page of what `ref` shows, in byte order."""
+    check_ref(ref)
+    get_repository(view.rows, repository)
+    found = resolve(view.rows, repository, ref)
+    tree = get_commit(view.rows, repository, found.commit).tree
+    area = found.branch.area if found.branch else None
+    walk = partial(overlay, view.rows, view.nodes, tree, area)
+    found_keys = grouped(walk, _key, window)
+    return page(found_keys, window.amount)
+
+
+def check_upload(
+    view: View, repository: str, branch: str, path: str, *, force: bool, absent: bool
+) -> None:
+    """Refuse before any byte is taken what `put_object` would refuse after the last."""
+    found = check_destination(view, repository, branch)
+    check_path(path)
+    writable(view.rows, repository, branch, force=force)
+    if path.startswith(HOOKS):
+        raise Unsupported(f"the embedded lakeFS runs no hooks, so it takes no {HOOKS} files")
+    if absent and _on_branch(view, repository, found, path) is not None:
+        raise PreconditionFailed("path already exists")
+
+
+def check_destination(view: View, repository: str, branch: str) -> Branch:
+    """The branch that an upload or a copy goes to. Raises: Refused, NotFound."""
+    get_repository(view.rows, repository)
+    check_branch(branch, argument="name")
+    try:
+        return get_branch(view.rows, repository, branch)
+    except NotFound as error:
+        raise NotFound(f"branch '{branch}' not found") from error
+
+
+def put_object(
+    view: View,
+    repository: str,
+    branch: str,
+    path: str,
+    value: Entry,
+    *,
+    force: bool = False,
+    absent: bool = False,
+) -> None:
+    """Stage an entry; with `absent`, only if the branch shows nothing there."""
+    check_upload(view, repository, branch, path, force=force, absent=absent)
+    stage(view.rows, get_branch(view.rows, repository, branch).area, path, value)
+
+
+def update_metadata(
+    view: View, repository: str, branch: str, path: str, metadata: dict[str, str]
+) -> None:
+    """Replace the user metadata of the object that the branch shows."""
+    check_branch(branch)
+    check_path(path)
+    writable(view.rows, repository, branch)
+    found = get_branch(view.rows, repository, branch)
+    value = _on_branch(view, repository, found, path)
+    if value is None:
+        where = f"{repository}/{branch}/{path}"
+        raise NotFound(f"update user metadata on {where}: not found")
+    stage(view.rows, found.area, path, value.with_metadata(metadata))
+
+
+def delete_objects(
+    view: View, repository: str, branch: str, paths: Sequence[str], *, force: bool = False
+) -> None:
+    """Remove what is there of `paths`; a path with nothing there is no error."""
+    check_branch(branch)
+    for path in paths:
+        check_path(path)
+    writable(view.rows, repository, branch, force=force)
+    found = get_branch(view.rows, repository, branch)
+    tree = get_commit(view.rows, repository, found.head).tree
+    for path in paths:
+        remove(view.rows, view.nodes, tree, found.area, path)
+
+
+def diff_uncommitted(
+    view: View, repository: str, branch: str, window: Window
+) -> Page[Difference | Folded]:
+    """A page of what a commit on `branch` would record."""
+    check_branch(branch)
+    get_repository(view.rows, repository)
+    found = get_branch(view.rows, repository, branch)
+    tree = get_commit(view.rows, repository, found.head).tree
+    return _diff_page(partial(uncommitted, view.rows, view.nodes, tree, found.area), window)
+
+
+def diff_two_dot(
+    view: View, repository: str, left: str, right: str, window: Window
+) -> Page[Difference | Folded]:
+    """A page of what changes from `left` to `right`; `right` may be a staging area (`main$`)."""
+    check_ref(left, argument="left")
+    check_ref(right, argument="right")
+    get_repository(view.rows, repository)
+    before = _tree(view, repository, resolve_commit(view.rows, repository, left))
+    found = resolve(view.rows, repository, right)
+    after = _tree(view, repository, found.commit)
+    if found.staging_only and found.branch:
+        area = found.branch.area
+        walk = partial(diff_with_staged, view.rows, view.nodes, before, after, area)
+    else:
+        walk = partial(diff, view.nodes, before, after)
+    return _diff_page(walk, window)
+
+
+def diff_three_dot(
+    view: View, repository: str, left: str, right: str, window: Window
+) -> Page[Difference | Folded]:
+    """A page of what merging `right` into `left` would change."""
+    check_ref(left, argument="left")
+    check_ref(right, argument="right")
+    base, source, target = merge_points(view, repository, source=right, target=left)
+    trees = [_tree(view, repository, commit) for commit in (base, source, target)]
+    return _diff_page(partial(compare, view.nodes, *trees), window)
+
+
+def merge_points(view: View, repository: str, *, source: str, target: str) -> tuple[str, str, str]:
+    """The commits of the merge base, the source and the target. Raises: NoMergeBase."""
+    get_repository(view.rows, repository)
+    with naming(f"get commit by ref {source}"):
+        theirs = resolve_commit(view.rows, repository, source)
+    with naming(f"get commit by branch {target}"):
+        ours = resolve_commit(view.rows, repository, target)
+    base = merge_base(view.rows, repository, theirs, ours)
+    if base is None:
+        raise NoMergeBase("no merge base")
+    return base, theirs, ours
+
+
+def _on_branch(view: View, repository: str, branch: Branch, path: str) -> Entry | None:
+    return _visible(view, repository, Resolved(branch.head, branch), path)
+
+
+def _visible(view: View, repository: str, found: Resolved, path: str) -> Entry | None:
+    tree = _tree(view, repository, found.commit)
+    area = found.branch.area if found.branch else None
+    return visible(view.rows, view.nodes, tree, area, path)
+
+
+def _tree(view: View, repository: str, commit: str) -> str:
+    return get_commit(view.rows, repository, commit).tree
+
+
+def _diff_page(
+    walk: Callable[[str], Iterator[Difference]], window: Window
+) -> Page[Difference | Folded]:
+    start = window.after
+    if window.delimiter and start.endswith(window.delimiter):
+        start = past_prefix(start) or start
+    found = grouped(lambda at: walk(max(at, start)), _changed_key, window)
+    return page(found, window.amount)
+
+
+def _key(item: Item) -> str:
+    return item[0]
+
+
+def _changed_key(found: Difference) -> str:
+    return found.key

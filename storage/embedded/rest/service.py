@@ -1,0 +1,105 @@
+"""The server itself over REST: health, configuration, who one is, logging in."""
+
+from starlette.responses import Response
+
+from storage.embedded.http.calls import Body, Call, empty, reply
+from storage.embedded.keys.sessions import issue_token
+
+LAKEFS_VERSION = "1.84.0"
+"""The release whose API this server follows."""
+# Any other context than this makes lakectl warn, on every command, that it is the wrong client.
+VERSION = {"version": LAKEFS_VERSION, "version_context": "lakeFS"}
+STORAGE = {
+    "blockstore_description": "",
+    "blockstore_id": "",
+    "blockstore_namespace_ValidityRegex": "^local://",
+    "blockstore_namespace_example": "local://example-bucket/",
+    "blockstore_type": "local",
+    "default_namespace_prefix": "local://",
+    "import_support": False,
+    "import_validity_regex": "^local://",
+    "pre_sign_multipart_upload": False,
+    "pre_sign_support": False,
+    "pre_sign_support_ui": False,
+}
+LOGIN = {
+    "RBAC": "none",
+    "login_cookie_names": ["internal_auth_session"],
+    "login_failed_message": "The credentials don't match.",
+    "login_url": "",
+    "login_url_method": "none",
+    "logout_url": "",
+}
+
+
+class LoginBody(Body):
+    """The access key, to be exchanged for a token."""
+
+    access_key_id: str
+    secret_access_key: str
+
+
+async def health(_: Call) -> Response:
+    """Alive."""
+    return empty()
+
+
+async def config(_: Call) -> Response:
+    """What clients adapt to."""
+    return reply(
+        {
+            "capabilities_config": {},
+            "storage_config": STORAGE,
+            "storage_config_list": [],
+            "ui_config": {},
+            "version_config": VERSION,
+        }
+    )
+
+
+async def version(_: Call) -> Response:
+    """The version block alone."""
+    return reply(VERSION)
+
+
+async def storage_config(_: Call) -> Response:
+    """The storage block alone."""
+    return reply(STORAGE)
+
+
+async def setup_state(_: Call) -> Response:
+    """There is nothing to set up: the key comes with the process."""
+    return reply({"comm_prefs_missing": False, "login_config": LOGIN, "state": "initialized"})
+
+
+async def current_user(call: Call) -> Response:
+    """The key that asks."""
+    user = {"creation_date": 0, "email": "", "friendly_name": "", "id": call.user}
+    return reply({"user": user})
+
+
+async def statistics(_: Call) -> Response:
+    """What lakectl tells of itself; nothing is collected here."""
+    return empty()
+
+
+async def login(call: Call) -> Response:
+    """A token for the key."""
+    body = await call.body(LoginBody)
+    key = call.service.keys.admitted(body.access_key_id, body.secret_access_key)
+    token, expires_s = issue_token(key)
+    return reply({"token": token, "token_expiration": expires_s})
+
+
+OPEN = [
+    ("GET", "/healthcheck", health),
+    ("GET", "/setup_lakefs", setup_state),
+    ("POST", "/auth/login", login),
+]
+ROUTES = [
+    ("GET", "/config", config),
+    ("GET", "/config/version", version),
+    ("GET", "/config/storage", storage_config),
+    ("GET", "/user", current_user),
+    ("POST", "/statistics", statistics),
+]

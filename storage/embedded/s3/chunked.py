@@ -1,0 +1,162 @@
+"""Bodies in AWS chunks: decoded as they stream, each chunk's signature and the trailer checked.
+
+Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
+"""
+
+import base64
+import hmac
+import re
+import zlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from hashlib import sha1, sha256
+
+from storage.embedded.s3.crc import Digest, crc32c, crc64nvme
+from storage.embedded.s3.errors import S3Refused
+from storage.embedded.s3.sigv4 import ALGORITHM, Signature
+
+MAX_LINE_BYTES = 4096
+SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+FORMS = (SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER)
+CHECKSUM = "x-amz-checksum-"
+TRAILER_SIGNATURE = "x-amz-trailer-signature"
+_EMPTY = sha256().hexdigest()
+_HEADER = re.compile(rb"([0-9a-fA-F]{1,16})(?:;chunk-signature=([0-9a-f]{64}))?")
+
+
+class Crc32:
+    """CRC-32 with the interface of hashlib."""
+
+    def __init__(self) -> None:
+        self._value = 0
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more."""
+        self._value = zlib.crc32(data, self._value)
+
+    def digest(self) -> bytes:
+        """The checksum so far, big-endian."""
+        return self._value.to_bytes(4)
+
+
+_CHECKSUMS: dict[str, Callable[[], Digest]] = {
+    "crc32": Crc32,
+    "crc32c": crc32c,
+    "crc64nvme": crc64nvme,
+    "sha1": lambda: sha1(usedforsecurity=False),
+    "sha256": sha256,
+}
+
+
+def checksum(header: str) -> Digest:
+    """The algorithm behind an `x-amz-checksum-…` header. Raises: S3Refused if unknown here."""
+    name = header.lower().removeprefix(CHECKSUM)
+    if name not in _CHECKSUMS:
+        raise S3Refused("NotImplemented", f"The checksum algorithm {name} is not implemented.")
+    return _CHECKSUMS[name]()
+
+
+def check_checksum(computed: Digest, told: str) -> None:
+    """Raises: S3Refused if the base64 that the client told is not what was computed."""
+    if not hmac.compare_digest(base64.b64encode(computed.digest()), told.strip().encode()):
+        raise S3Refused("XAmzContentChecksumMismatch")
+
+
+class ChunkedBody:
+    """Decodes one body. `trailer` names the checksum header that follows it, if one does."""
+
+    def __init__(
+        self, body: AsyncIterator[bytes], form: str, signature: Signature, trailer: str
+    ) -> None:
+        self._body, self._form = body, form
+        self._signature = signature
+        self._trailer = trailer.strip().lower()
+        self._checksum = checksum(self._trailer) if self._trailer else None
+        self._held = bytearray()
+
+    async def decoded(self) -> AsyncIterator[bytes]:
+        """The payload. Raises: S3Refused at the first chunk that is not as signed."""
+        while (header := await self._line()) is not None:
+            size, told = _chunk_header(header)
+            hashed = sha256()
+            async for data in self._exactly(size):
+                if self._form != UNSIGNED_TRAILER:
+                    hashed.update(data)
+                if self._checksum is not None:
+                    self._checksum.update(data)
+                yield data
+            self._check_chunk(hashed.hexdigest(), told)
+            if size == 0:
+                await self._end()
+                return
+            if await self._line() != b"":
+                raise S3Refused("IncompleteBody", "A chunk does not end where it says.")
+        raise S3Refused("IncompleteBody")
+
+    async def _end(self) -> None:
+        lines: dict[str, str] = {}
+        while line := await self._line():
+            name, _, value = line.decode("latin-1").partition(":")
+            lines[name.strip().lower()] = value.strip()
+        if self._checksum is None:
+            return
+        if self._trailer not in lines:
+            raise S3Refused("IncompleteBody", f"The trailer {self._trailer} is missing.")
+        check_checksum(self._checksum, lines[self._trailer])
+        if self._form == SIGNED_TRAILER:
+            self._check_trailer(lines)
+
+    def _check_chunk(self, digest: str, told: str) -> None:
+        if self._form == UNSIGNED_TRAILER:
+            return
+        parts = (self._signature.value, _EMPTY, digest)
+        expected = self._signature.chained(*parts, algorithm=f"{ALGORITHM}-PAYLOAD")
+        self._advance(expected, told)
+
+    def _check_trailer(self, lines: dict[str, str]) -> None:
+        told = lines.get(TRAILER_SIGNATURE, "")
+        text = f"{self._trailer}:{lines[self._trailer]}\n"
+        parts = (self._signature.value, sha256(text.encode()).hexdigest())
+        expected = self._signature.chained(*parts, algorithm=f"{ALGORITHM}-TRAILER")
+        self._advance(expected, told)
+
+    def _advance(self, expected: str, told: str) -> None:
+        if not hmac.compare_digest(expected.encode(), told.encode()):
+            raise S3Refused("SignatureDoesNotMatch")
+        self._signature = replace(self._signature, value=expected)
+
+    async def _line(self) -> bytes | None:
+        """The next line without its end; None where the body ends."""
+        while (end := self._held.find(b"\n")) < 0:
+            if len(self._held) > MAX_LINE_BYTES:
+                raise S3Refused("IncompleteBody", "A chunk header is too long.")
+            if not await self._more():
+                return None
+        line = bytes(self._held[:end]).rstrip(b"\r")
+        del self._held[: end + 1]
+        return line
+
+    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
+        while size > 0:
+            if not self._held and not await self._more():
+                raise S3Refused("IncompleteBody")
+            data = bytes(self._held[:size])
+            del self._held[:size]
+            size -= len(data)
+            yield data
+
+    async def _more(self) -> bool:
+        async for chunk in self._body:
+            if chunk:
+                self._held += chunk
+                return True
+        return False
+
+
+def _chunk_header(line: bytes) -> tuple[int, str]:
+    found = _HEADER.fullmatch(line)
+    if found is None:
+        raise S3Refused("IncompleteBody", "A chunk header is malformed.")
+    return int(found[1], 16), (found[2] or b"").decode()

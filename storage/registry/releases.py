@@ -1,0 +1,195 @@
+"""The model registry: one folder per version in the releases repository, and who serves what.
+
+candidates/<id>/...                     what may become a release (storage/registry/candidates.py)
+models/<model>/<version>/...            release statement, evidence, sealed payload, card
+environments/<name>/index/<n>.json      numbered signed indexes: the deployment history
+policy/...                              the trust policy the releases are checked against
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.errors import Damaged, NotFound
+from storage.lake import MAIN, Lake, Pin, releases
+from storage.runs import Outcome, Provenance, Run, commit_once, records
+from storage.runs.records import Record
+
+STAGE = "register"
+# What a policy allows by itself, and room for the documents beside the payload.
+MAX_BYTES = (8 << 30) + (64 << 20)
+MAX_FILES = 1000
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ReleaseRef:
+    """A registered version of a model; written `flights/3`."""
+
+    model: str
+    version: int
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.version}"
+
+    @property
+    def path(self) -> str:
+        """The release's folder in the releases repository."""
+        return f"models/{self.model}/{self.version}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ReleaseRef":
+        """The inverse of `str(ref)`. Raises NotFound for anything else."""
+        model, _, version = text.rpartition("/")
+        if not model or not version.isdecimal() or int(version) < 1:
+            raise NotFound(
+                f"{text!r} does not name a release.",
+                remedy="Write MODEL/VERSION, as `headrace model list` prints it.",
+            )
+        return cls(model, int(version))
+
+
+def versions(lake: Lake, pin: Pin, model: str) -> list[int]:
+    """Registered versions at the pin, oldest first."""
+    found = lake.fs.folders(pin.repository, pin.commit, prefix=f"models/{model}/")
+    return sorted(int(v) for v in found if v.isdecimal())
+
+
+def register(
+    lake: Lake,
+    pipeline: str,
+    *,
+    run_id: str,
+    sign: Callable[[int], Path],
+    details: Mapping[str, object],
+    inputs: Mapping[str, Pin],
+    by: Provenance | None = None,
+    also: Callable[[Run, ReleaseRef, Path], None] | None = None,
+) -> tuple[ReleaseRef, Outcome]:
+    """Register the next version, once per run id.
+
+    `sign` gets the version number, inside the replay, and returns the finished folder: two runs
+    that take the same number collide on the path, and the loser signs the next one. `also` writes
+    what belongs into the same commit.
+    """
+
+    def body(run: Run) -> None:
+        taken = versions(lake, run.base, pipeline)
+        ref = ReleaseRef(pipeline, (taken[-1] if taken else 0) + 1)
+        folder = sign(ref.version)
+        upload(run, ref.path, folder)
+        if also is not None:
+            also(run, ref, folder)
+        run.details.update(details, release=str(ref))
+
+    outcome = commit_once(
+        lake,
+        releases(pipeline),
+        stage=STAGE,
+        run_id=run_id,
+        body=body,
+        inputs=inputs,
+        by=by,
+    )
+    return ReleaseRef.parse(outcome.record.details["release"]), outcome
+
+
+def registered(lake: Lake, pipeline: str, run_id: str) -> Record | None:
+    """The registration that a run made before, with what it said about its release."""
+    pin = head(lake, pipeline)
+    return records.find(lake, pin.repository, pin.commit, stage=STAGE, run=run_id)
+
+
+def publish_index(
+    lake: Lake,
+    pipeline: str,
+    environment: str,
+    *,
+    request_id: str,
+    sign: Callable[[int, bytes | None], Mapping[str, bytes]],
+    details: Mapping[str, object],
+    by: Provenance | None = None,
+    also: Callable[[Run], None] | None = None,
+) -> tuple[int, Outcome]:
+    """Write the environment's next index, once per request id.
+
+    `sign` gets the next number and the envelope of the index before it, and returns file names
+    and bytes, `<n>.json` among them. Of two releasers at once the loser sees the winner's index
+    in its replay. `also` writes what belongs into the same commit.
+    """
+
+    def body(run: Run) -> None:
+        numbers = index_numbers(lake, run.base, environment)
+        last = numbers[-1] if numbers else 0
+        before = index(lake, run.base, environment, last) if last else None
+        for name, data in sign(last + 1, before).items():
+            run.put(f"{_folder(environment)}/{name}", data)
+        if also is not None:
+            also(run)
+        run.details.update(details, environment=environment, index=last + 1)
+
+    outcome = commit_once(
+        lake,
+        releases(pipeline),
+        stage="serve",
+        run_id=records.run_id("serve", environment, request_id),
+        body=body,
+        by=by,
+    )
+    return int(outcome.record.details["index"]), outcome
+
+
+def index_numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:
+    """Numbers of the environment's indexes at the pin, oldest first."""
+    prefix = f"{_folder(environment)}/"
+    names = [
+        e.path[len(prefix) :] for e in lake.fs.objects(pin.repository, pin.commit, prefix=prefix)
+    ]
+    return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdecimal())
+
+
+def index(lake: Lake, pin: Pin, environment: str, number: int) -> bytes:
+    """The signed envelope of one index. Raises NotFound."""
+    return lake.fs.get(pin.repository, pin.commit, f"{_folder(environment)}/{number}.json")
+
+
+def upload(run: Run, path: str, folder: Path) -> None:
+    """Put every file below the local folder under `path` on the run's branch."""
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        run.put(f"{path}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
+
+def download(lake: Lake, pin: Pin, path: str, into: Path) -> Path:
+    """Copy everything below `path` at the pin into a local folder, in bounded memory.
+
+    Raises: NotFound if there is nothing, Damaged before the first byte for names or an amount
+    that no release has.
+    """
+    entries = lake.fs.objects(pin.repository, pin.commit, prefix=f"{path}/")
+    if not entries:
+        raise NotFound(
+            f"There is nothing at {pin.repository}/{path}.",
+            remedy="`headrace model list` prints the releases there are.",
+        )
+    size = sum(entry.size for entry in entries)
+    if len(entries) > MAX_FILES or size > MAX_BYTES:
+        raise Damaged(
+            f"{pin.repository}/{path} holds {len(entries):,} files of {size:,} bytes in all; a "
+            f"release has at most {MAX_FILES:,} of {MAX_BYTES:,}."
+        )
+    targets = {entry.path: into / entry.path[len(path) + 1 :] for entry in entries}
+    for name, target in targets.items():
+        if not target.resolve().is_relative_to(into.resolve()):
+            raise Damaged(f"{name!r} is not a name below {path}.")
+    for name, target in targets.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lake.fs.download(pin.repository, pin.commit, name, target)
+    return into
+
+
+def head(lake: Lake, pipeline: str) -> Pin:
+    """The releases repository as it stands now."""
+    return lake.pin(releases(pipeline), MAIN)
+
+
+def _folder(environment: str) -> str:
+    return f"environments/{environment}/index"

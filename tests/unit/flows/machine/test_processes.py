@@ -1,0 +1,159 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from flows.machine import processes
+from flows.machine.processes import (
+    everyone,
+    family,
+    find,
+    is_alive,
+    send,
+    wait_gone,
+    wait_until,
+)
+
+MARK = "HEADRACE_HOME=/of/this/test"
+SPAWNER = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def leader() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process of its own session, and the pid of the child it spawned."""
+    env = dict(os.environ, HEADRACE_HOME="/of/this/test")
+    with subprocess.Popen(
+        [sys.executable, "-c", SPAWNER],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+        env=env,
+    ) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        yield process, child
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_process_is_known_by_pid_and_birth() -> None:
+    me = find(os.getpid())
+    assert me is not None
+    assert is_alive(me.pid, me.birth)
+    assert me.parent == os.getppid()
+    assert me.memory_bytes > 1_000_000
+
+
+def test_a_recycled_pid_is_not_the_process_it_was() -> None:
+    assert not is_alive(os.getpid(), "another birth")
+
+
+def test_a_zombie_is_not_alive() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    assert wait_until(lambda: find(process.pid) is None, seconds=10)
+    process.wait()
+
+
+def test_a_birth_survives_exec() -> None:
+    code = "import os, sys; input(); os.execv(sys.executable, [sys.executable, '-c', 'input()'])"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        before = find(process.pid)
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        time.sleep(0.3)
+        assert find(process.pid) is not None
+        assert before is not None
+        assert is_alive(process.pid, before.birth)
+        process.kill()
+
+
+def test_two_processes_differ_in_birth_or_pid(leader: tuple[subprocess.Popen[str], int]) -> None:
+    found = {(p.pid, p.birth) for p in everyone()}
+    assert {pid for pid, _ in found} >= {leader[0].pid, leader[1]}
+
+
+def test_a_family_is_leader_and_children(leader: tuple[subprocess.Popen[str], int]) -> None:
+    process, child = leader
+    found = find(process.pid)
+    assert found is not None
+    assert {p.pid for p in family(found.pid, found.birth, mark=MARK)} == {process.pid, child}
+
+
+def test_orphans_of_a_dead_leader_are_still_its_family(
+    leader: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, child = leader
+    found = find(process.pid)
+    assert found is not None
+    process.kill()
+    process.wait()
+    assert {p.pid for p in family(found.pid, found.birth, mark=MARK)} == {child}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only /proc shows another's environment")
+def test_an_orphan_amid_its_exec_is_not_taken_for_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    environ = tmp_path / "7" / "environ"
+    environ.parent.mkdir()
+    environ.touch()
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "environ").touch()
+    later = threading.Timer(0.1, environ.write_bytes, [f"A=1\0{MARK}\0".encode()])
+    later.start()
+    assert processes._carries(7, MARK)
+    later.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only /proc shows another's environment")
+def test_orphans_without_our_mark_are_strangers(leader: tuple[subprocess.Popen[str], int]) -> None:
+    process, _ = leader
+    found = find(process.pid)
+    assert found is not None
+    process.kill()
+    process.wait()
+    assert family(found.pid, found.birth, mark="HEADRACE_HOME=/somewhere/else") == []
+
+
+def test_a_recycled_leader_has_no_family_of_ours(leader: tuple[subprocess.Popen[str], int]) -> None:
+    assert family(leader[0].pid, "the birth of the one before", mark=MARK) == []
+
+
+def test_a_signal_to_a_recycled_pid_is_not_sent(leader: tuple[subprocess.Popen[str], int]) -> None:
+    found = find(leader[1])
+    assert found is not None
+    send(signal.SIGKILL, [replace(found, birth="another birth")])
+    assert wait_gone([found], seconds=0.3) == [found]
+    send(signal.SIGKILL, [found])
+    assert wait_gone([found], seconds=10) == []
+
+
+@pytest.mark.skipif(not os.access("/bin/ps", os.X_OK), reason="no ps here")
+def test_ps_tells_the_same_family_where_there_is_no_proc(
+    leader: tuple[subprocess.Popen[str], int], monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    process, child = leader
+    monkeypatch.setattr(processes, "PROC", processes.Path(str(tmp_path)))
+    found = find(process.pid)
+    assert found is not None
+    assert is_alive(found.pid, found.birth)
+    assert {p.pid for p in family(found.pid, found.birth, mark=MARK)} == {process.pid, child}
+    assert family(found.pid, "another birth", mark=MARK) == []
+    process.kill()
+    process.wait()
+    assert find(process.pid) is None

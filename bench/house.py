@@ -1,18 +1,18 @@
-"""How well the source tree is organised: `python bench/house.py [REV [REV]]`, at the top of the tree.
+"""How well the source tree is organised, measured at the top of it: `python bench/house.py [REV]`.
 
-One name measures a git revision, none the working tree; two, or one and `--against-working-tree`,
-print both beside each other. `--list` adds the long lists. Only the syntax is read, so one script
+Without a revision it measures the working tree; two revisions, or one and `--against-working-tree`,
+are printed side by side. `--list` prints what was counted. Only the syntax is read, so one script
 measures old and new; imports inside functions and under TYPE_CHECKING count like any other, and
-imports of a name put together at run time are not seen.
+names that are put together at run time are not seen.
 
-A room is a folder or a module directly in a package (in storage.embedded: directly in that), an
-arrow is an import from one room to another, and rooms that reach each other form a cycle. Floors
-are the longest way down once every cycle is taken as one room.
+A room is a folder or a module directly in a package, an arrow is an import from one room to
+another, and rooms that reach each other form a cycle. Floors are the longest way down, a cycle
+taken as one room.
 
-"Files behind" a stage is the number of modules, `__init__` not counted, of flows and storage but
-not storage.embedded, that the stage's entry module imports, directly or through others of them. It
-is not what a run executes: it is what can be needed to follow one. Its climbs are the arrows among
-those modules that lie inside a cycle of rooms, so that no order of floors makes all of them go down.
+"Files behind" a stage are the modules of flows and storage, without storage.embedded and
+`__init__`s, that the stage's entry module imports, directly or through each other: not what a run
+executes, but what one may have to read to follow it. Its climbs are the arrows among them that lie
+inside a cycle of rooms, so that in no order of floors all of them lead down.
 """
 
 import argparse
@@ -23,16 +23,16 @@ import statistics
 import subprocess
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path, PurePosixPath
 
 PACKAGES = ("flows", "blocks", "storage", "security")
-SCOPES = ("flows", "blocks", "storage", "storage.embedded", "security")
-STAGES = "ingest experiment ci cd train gate release serve service timestamp monitor reconcile"
+STAGES = "ingest|experiment|ci|cd|train|gate|release|serve|service|timestamp|monitor|reconcile"
 CONVENTIONAL = {"__init__", "__main__", "flow", "errors"}
-# The first that exists is measured: the new tree's name, then the old one's.
+# The first that a tree has is measured: the new name, then the old.
 ENTRIES = {
     "ingest": ("flows.ingest.flow",),
     "train": ("flows.train.flow",),
@@ -40,142 +40,90 @@ ENTRIES = {
     "the service": ("flows.service.__main__", "flows.serve.service"),
 }
 PIECES = ("environments/", "timestamp", "candidates/", "models/", "metadata/", "ledger/")
-# Words that end like a participle and are none.
-PLAIN = set(
-    [
-        "open",
-        "listen",
-        "build",
-        "hold",
-        "fold",
-        "field",
-        "child",
-        "token",
-        "children",
-        "feed",
-        "seed",
-        "need",
-        "when",
-        "own",
-    ]
-)
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+NO_PARTICIPLES = {"open", "listen", "build", "hold", "fold", "feed", "need", "down"}
+SHOWN = re.compile("more than one|stage to stage|cycles")
+
 Graph = dict[str, set[str]]
+# A title, the figure, and what was counted.
+Figures = Iterator[tuple[str, object, list[str]]]
 
 
 @dataclass(frozen=True)
 class Module:
-    """A parsed file; an `__init__` has its package's name."""
-
     name: str
     path: PurePosixPath
-    lines: int
+    text: str
     tree: ast.Module
-    imports: frozenset[str]
+    imports: set[str]
 
     @property
-    def stem(self) -> str:
-        return self.path.stem
+    def lines(self) -> int:
+        return len(self.text.splitlines())
 
 
 @dataclass(frozen=True)
 class House:
     modules: dict[str, Module]
-    unit_tests: tuple[Module, ...]
+    tested: set[str]
 
     def files(self, package: str = "") -> list[Module]:
-        """The modules below a package, or all of them; `__init__`s are no files of a folder."""
-        found = [m for m in self.modules.values() if m.stem != "__init__"]
-        return [m for m in found if not package or is_below(m.name, package)]
-
-
-@dataclass
-class Report:
-    figures: dict[str, str] = field(default_factory=dict)
-    lists: dict[str, list[str]] = field(default_factory=dict)
-    long_lists: dict[str, list[str]] = field(default_factory=dict)
+        """The modules below a package, or all of them, without the `__init__`s."""
+        found = [m for m in self.modules.values() if m.path.stem != "__init__"]
+        return [m for m in found if f"{m.name}.".startswith(package and f"{package}.")]
 
 
 def read_sources(revision: str | None) -> dict[str, str]:
-    """The Python files of a revision, or of the working tree, by path."""
+    """The Python files of a revision, or of the working tree, by their path."""
     if revision is None:
-        found = [path for top in (*PACKAGES, "tests") for path in Path(top).rglob("*.py")]
-        return {path.as_posix(): path.read_text() for path in found}
+        paths = [path for top in (*PACKAGES, "tests") for path in Path(top).rglob("*.py")]
+        return {path.as_posix(): path.read_text() for path in paths}
     archive = subprocess.run(["git", "archive", revision], check=True, stdout=subprocess.PIPE)
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        opened = ((member.name, tar.extractfile(member)) for member in tar if member.isfile())
-        return {n: f.read().decode() for n, f in opened if f is not None and n.endswith(".py")}
+        files = {m.name: tar.extractfile(m) for m in tar if m.name.endswith(".py")}
+        return {name: file.read().decode() for name, file in files.items() if file}
 
 
 def parse_house(sources: dict[str, str]) -> House:
-    names = {path: dotted_name(PurePosixPath(path)) for path in sorted(sources)}
-    known = {name for path, name in names.items() if path.split("/")[0] in PACKAGES}
-
-    def parse(path: str) -> Module:
-        text, name, place = sources[path], names[path], PurePosixPath(path)
-        tree = ast.parse(text, path)
-        imports = frozenset(imports_of(tree, dotted_name(place.parent), known) - {name})
-        return Module(name, place, len(text.splitlines()), tree, imports)
-
-    production = [parse(path) for path, name in names.items() if name in known]
-    tests = [parse(path) for path in names if path.startswith("tests/unit/")]
-    return House({module.name: module for module in production}, tuple(tests))
-
-
-def dotted_name(path: PurePosixPath) -> str:
-    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    paths = [PurePosixPath(path) for path in sorted(sources)]
+    names = {p: ".".join(p.with_suffix("").parts).removesuffix(".__init__") for p in paths}
+    house = House({}, set())
+    known = {name for path, name in names.items() if path.parts[0] in PACKAGES}
+    for path, name in names.items():
+        tree = ast.parse(text := sources[str(path)])
+        imports = find_imports(tree, ".".join(path.parent.parts), known) - {name}
+        if name in known:
+            house.modules[name] = Module(name, path, text, tree, imports)
+        elif path.is_relative_to("tests/unit"):
+            house.tested.update(imports)
+    return house
 
 
-def imports_of(tree: ast.Module, package: str, known: set[str]) -> set[str]:
-    """Known modules that are named: `from a import b` is a.b where that is a module, else a."""
+def find_imports(tree: ast.Module, package: str, known: set[str]) -> set[str]:
+    """The known modules it names: `from a import b` is a.b where that is a module, or else a."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) + 1 - node.level]
-            base = ".".join(
-                [*(above if node.level else []), *([node.module] if node.module else [])]
-            )
-            names = [f"{base}.{alias.name}" for alias in node.names]
-            found |= {name if name in known else base for name in names}
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            members = {f"{base}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else base for name in members}
     return found & known
 
 
-def is_below(name: str, package: str) -> bool:
-    return name.startswith(f"{package}.")
-
-
-def functions_of(tree: ast.AST) -> Iterator[tuple[Function, bool]]:
-    """Every function, nested ones too, and whether it is a method with self or cls."""
-    for parent in ast.walk(tree):
-        for node in ast.iter_child_nodes(parent):
-            if isinstance(node, Function):
-                static = "staticmethod" in decorator_names(node)
-                yield node, isinstance(parent, ast.ClassDef) and not static
-
-
-def decorator_names(function: Function) -> set[str]:
-    return {re.split(r"[.(]", ast.unparse(d))[-1] for d in function.decorator_list}
-
-
-def room_graph(house: House, scopes: Sequence[str]) -> Graph:
-    """The arrows between the rooms of some packages."""
-
-    def room(name: str) -> str | None:
-        inside = [s for s in scopes if is_below(name, s)]
-        return ".".join(name.split(".")[: inside[0].count(".") + 2]) if inside else None
-
-    graph: Graph = {r: set() for name in house.modules if (r := room(name))}
-    for name, module in house.modules.items():
-        start, ends = room(name), {room(other) for other in module.imports}
-        if start:
-            graph[start] |= {end for end in ends if end and end != start}
+def draw_rooms(modules: dict[str, Module], packages: Iterable[str]) -> Graph:
+    """The rooms directly in these packages, each with those that its arrows lead to."""
+    pattern = re.compile(rf"({'|'.join(map(re.escape, packages))})\.\w+")
+    graph: Graph = {}
+    for name, module in modules.items():
+        if room := pattern.match(name):
+            ends = {end[0] for other in module.imports if (end := pattern.match(other))}
+            graph.setdefault(room[0], set()).update(ends - {room[0]})
     return graph
 
 
-def find_reach(graph: Graph, starts: Iterable[str]) -> set[str]:
-    found, waiting = set[str](), list(starts)
+def find_reach(graph: Graph, start: str) -> set[str]:
+    found, waiting = set[str](), [start]
     while waiting:
         if (node := waiting.pop()) not in found:
             found.add(node)
@@ -183,207 +131,133 @@ def find_reach(graph: Graph, starts: Iterable[str]) -> set[str]:
     return found
 
 
-def find_groups(graph: Graph) -> dict[str, frozenset[str]]:
-    """For every node its strongly connected component."""
-    reach = {node: find_reach(graph, [node]) for node in graph}
-    return {node: frozenset(n for n in reach[node] if node in reach[n]) for node in graph}
+def find_cycles(graph: Graph) -> dict[str, frozenset[str]]:
+    """Each node's strongly connected component; one that is in no cycle is alone in its own."""
+    reach = {node: find_reach(graph, node) for node in graph}
+    return {node: frozenset(n for n in graph if node in reach[n] and n in reach[node]) for node in graph}
 
 
 def count_floors(graph: Graph) -> int:
-    groups = find_groups(graph)
+    cycles = find_cycles(graph)
 
     @cache
-    def height(group: frozenset[str]) -> int:
-        below = {groups[end] for node in group for end in graph[node]} - {group}
+    def height(cycle: frozenset[str]) -> int:
+        below = {cycles[end] for node in cycle for end in graph[node]} - {cycle}
         return 1 + max(map(height, below), default=0)
 
-    return max(map(height, groups.values()), default=0)
+    return max(map(height, cycles.values()), default=0)
 
 
-def measure_folders(house: House, report: Report) -> None:
+def measure_folders(house: House) -> Figures:
     for package in PACKAGES:
-        folders = Counter(m.path.parent.as_posix() for m in house.files(package))
-        (largest, count), *_ = folders.most_common(1)
-        report.figures[f"{package}: loose files"] = str(folders[package])
-        report.figures[f"{package}: largest folder"] = f"{count} in {largest}"
+        folders = Counter(str(m.path.parent) for m in house.files(package))
+        largest = max(folders, key=folders.__getitem__)
+        yield f"{package}: loose files", folders[package], []
+        yield f"{package}: largest folder", f"{folders[largest]} in {largest}", []
 
 
-def measure_names(house: House, report: Report) -> None:
-    classes, files = defaultdict(list), defaultdict(list)
-    for module in house.modules.values():
-        for name in {n.name for n in module.tree.body if isinstance(n, ast.ClassDef)}:
-            classes[name].append(module.name)
-        if module.stem not in CONVENTIONAL:
-            files[f"{module.stem}.py"].append(module.name)
-    for title, places in (("class names", classes), ("file names", files)):
-        again = sorted((-len(at), name) for name, at in places.items() if len(at) > 1)
-        title = f"{title} used more than once"
-        report.figures[title] = f"{len(again)}, for {-sum(n for n, _ in again)} things"
-        report.lists[title] = [", ".join(f"{name} x{-count}" for count, name in again)]
-        report.long_lists[title] = [f"{name}: {', '.join(places[name])}" for _, name in again]
+def measure_names(house: House) -> Figures:
+    classes, files = defaultdict(set), defaultdict(set)
+    for name, module in house.modules.items():
+        for node in module.tree.body:
+            if isinstance(node, ast.ClassDef):
+                classes[node.name].add(name)
+        if module.path.stem not in CONVENTIONAL:
+            files[module.path.name].add(name)
+    for kind, places in (("classes", classes), ("files", files)):
+        shared = sorted((-len(at), name) for name, at in places.items() if len(at) > 1)
+        items = [f"{name} x{-n}: {', '.join(sorted(places[name]))}" for n, name in shared]
+        yield f"names of more than one of the {kind}", len(shared), items
 
 
-def measure_functions(house: House, report: Report) -> None:
-    lengths, wide, participles = [], [], []
-    for module in house.modules.values():
-        for function, bound in functions_of(module.tree):
-            a = function.args
-            count = len(a.posonlyargs) + len(a.args) + len(a.kwonlyargs) - bound
-            where = f"{module.name}.{function.name}"
-            wide += [(count, where)] if count >= 6 else []
-            participles += [where] if is_participle(function) else []
-            body = function.body[1:] if ast.get_docstring(function) else function.body
-            lengths += [(function.end_lineno or 0) - body[0].lineno + 1] if body else [0]
-    report.figures["functions with six parameters or more"] = str(len(wide))
-    report.figures["functions with eight or more"] = str(sum(count >= 8 for count, _ in wide))
-    report.figures["median lines of a function's body"] = f"{statistics.median(lengths):g}"
-    report.figures["functions named by a participle"] = str(len(participles))
-    report.long_lists["wide functions"] = [f"{n} {where}" for n, where in sorted(wide)[::-1]]
-    report.long_lists["participles"] = sorted(participles)
+def measure_functions(house: House) -> Figures:
+    wide, lengths, single, last = [], [], [], []
+    for name, module in house.modules.items():
+        for parent in ast.walk(module.tree):
+            for node in ast.iter_child_nodes(parent):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    decorators = " ".join(map(ast.unparse, node.decorator_list))
+                    bound = isinstance(parent, ast.ClassDef) and decorators != "staticmethod"
+                    a, place = node.args, f"{name}.{node.name}"
+                    count = len(a.posonlyargs + a.args + a.kwonlyargs) - bound
+                    wide += [f"{count:2} {place}"] if count >= 6 else []
+                    body = node.body[ast.get_docstring(node) is not None :]
+                    lengths.append((node.end_lineno or 0) - body[0].lineno + 1 if body else 0)
+                    if not re.search("property|setter|fixture", decorators):
+                        *before, word = node.name.strip("_").split("_")
+                        ending = ("ed",) if before else ("ed", "en", "wn", "ld")
+                        if word.endswith(ending) and word not in NO_PARTICIPLES:
+                            (last if before else single).append(place)
+    yield "functions with six parameters or more", len(wide), sorted(wide)[::-1]
+    yield "functions with eight or more", sum(int(w[:2]) >= 8 for w in wide), []
+    yield "median lines of a function's body", statistics.median(lengths), []
+    yield "functions named by a participle", len(single), single
+    yield "functions of more words that end in -ed", len(last), last
 
 
-def is_participle(function: Function) -> bool:
-    """One word in -ed, -en, -wn or -ld, or several and the last in -ed; no property."""
-    if decorator_names(function) & {"property", "cached_property", "setter", "fixture"}:
-        return False
-    *before, last = function.name.strip("_").split("_")
-    return last not in PLAIN and last.endswith(("ed",) if before else ("ed", "en", "wn", "ld"))
+def measure_stages(house: House) -> Figures:
+    pair = re.compile(rf"flows\.({STAGES})\b.* -> flows\.(?!\1\b)({STAGES})\b")
+    arrows = [f"{m.name} -> {end}" for m in house.modules.values() for end in sorted(m.imports)]
+    across = [arrow for arrow in arrows if pair.match(arrow)]
+    yield "imports from stage to stage", len(across), across
 
 
-def measure_stages(house: House, report: Report) -> None:
-    def stage(name: str) -> str:
-        first = (*name.split("."), "")[1]
-        return first if is_below(name, "flows") and first in STAGES.split() else ""
-
-    pairs = [(m.name, end) for m in house.modules.values() for end in sorted(m.imports)]
-    across = [(a, b) for a, b in pairs if stage(a) and stage(b) and stage(a) != stage(b)]
-    report.figures["imports from stage to stage"] = str(len(across))
-    report.lists["imports from stage to stage"] = [f"{a} -> {b}" for a, b in across]
-
-
-def measure_rooms(house: House, report: Report) -> None:
-    for scope in SCOPES:
-        graph = room_graph(house, [scope])
-        arrows, floors = sum(map(len, graph.values())), count_floors(graph)
-        cycles = {group for group in find_groups(graph).values() if len(group) > 1}
-        report.figures[f"{scope}: rooms, arrows, floors"] = f"{len(graph)}, {arrows}, {floors}"
-        report.figures[f"{scope}: cycles"] = f"{len(cycles)}, of {sum(map(len, cycles))} rooms"
-        shown = sorted(", ".join(sorted(group)) for group in cycles)
-        report.lists[f"{scope}: cycles"] = shown
+def measure_rooms(house: House) -> Figures:
+    for package in (*PACKAGES, "storage.embedded"):
+        graph = draw_rooms(house.modules, [package])
+        arrows = sum(map(len, graph.values()))
+        cycles = {cycle for cycle in find_cycles(graph).values() if len(cycle) > 1}
+        items = [", ".join(sorted(cycle)) for cycle in cycles]
+        figure = f"{len(graph)}, {arrows}, {count_floors(graph)}"
+        yield f"{package}: rooms, arrows, floors", figure, []
+        yield f"{package}: rooms in cycles", sum(map(len, cycles)), sorted(items)
 
 
-def measure_tests(house: House, report: Report) -> None:
-    named = {name for test in house.unit_tests for name in test.imports}
+def measure_tests(house: House) -> Figures:
     for package in ("", *PACKAGES):
-        files = [m.name for m in house.files(package) if m.stem != "flow"]
-        alone = [name for name in files if name not in named]
-        title = f"{package or 'all'}: modules no unit test imports"
-        report.figures[title] = f"{len(alone)} of {len(files)}"
-        if not package:
-            report.long_lists[title] = alone
+        names = [m.name for m in house.files(package) if m.path.stem != "flow"]
+        alone = [name for name in names if name not in house.tested]
+        figure = f"{len(alone)} of {len(names)}"
+        yield f"{package or 'all'}: imported by no unit test", figure, alone if package else []
 
 
-def measure_sizes(house: House, report: Report) -> None:
-    files = house.files()
-    small, large = [m for m in files if m.lines < 50], [m for m in files if m.lines > 250]
-    report.figures["modules"] = f"{len(files)}, and {len(house.modules) - len(files)} __init__"
-    report.figures["lines"] = f"{sum(m.lines for m in house.modules.values()):,}"
-    report.figures["modules under 50 lines"] = str(len(small))
-    report.figures["modules over 250 lines"] = str(len(large))
-    report.long_lists["modules under 50 lines"] = [f"{m.lines:3} {m.name}" for m in small]
+def measure_sizes(house: House) -> Figures:
+    files, every = house.files(), house.modules.values()
+    full = [m for m in every if m not in files and m.lines]
+    small = [m for m in files if m.lines < 50]
+    large = [f"{m.lines} {m.name}" for m in files if m.lines > 250]
+    inits = sum(m.lines < 50 for m in full)
+    yield "modules, and __init__s with lines", f"{len(files)}, {len(full)}", []
+    yield "lines", sum(m.lines for m in every), []
+    items = [f"{m.lines:2} {m.name}" for m in small]
+    yield "under 50 lines, and such __init__s", f"{len(small)}, {inits}", items
+    yield "over 250 lines", len(large), large
 
 
-def measure_ways(house: House, report: Report) -> None:
-    tree = {n: m for n, m in house.modules.items() if n.split(".")[0] in {"flows", "storage"}}
-    tree = {n: m for n, m in tree.items() if not f"{n}.".startswith("storage.embedded.")}
-    # Importing a module runs its packages' __init__s too, and what those import.
+def measure_ways(house: House) -> Figures:
+    tops = re.compile(r"(flows|storage(?!\.embedded))\b")
+    tree = {name: module for name, module in house.modules.items() if tops.match(name)}
+    # An import runs the __init__s of the packages above, and so what those import.
     graph = {n: {*m.imports, n.rpartition(".")[0]} & tree.keys() for n, m in tree.items()}
-    groups = find_groups(room_graph(house, ["flows", "storage"]))
+    cycles = find_cycles(draw_rooms(tree, ["flows", "storage"]))
     for title, names in ENTRIES.items():
-        entry = next((name for name in names if name in tree), None)
-        behind = find_reach(graph, [entry] if entry else [])
-        files = [name for name in behind if tree[name].stem != "__init__"]
-        rooms = room_graph(House({n: tree[n] for n in behind}, ()), ["flows", "storage"])
-        climbs = [(a, b) for a in rooms for b in rooms[a] if groups[a] == groups[b]]
-        report.figures[f"files behind {title}"] = f"{len(files)}, {len(climbs)} climbs"
+        behind = find_reach(graph, next((name for name in names if name in tree), "")) & tree.keys()
+        files = sorted(name for name in behind if tree[name].path.stem != "__init__")
+        rooms = draw_rooms({name: tree[name] for name in behind}, ["flows", "storage"])
+        climbs = [(a, b) for a, ends in rooms.items() for b in ends if b in cycles.get(a, ())]
+        yield f"files behind {title}, climbs", f"{len(files)}, {len(climbs)}", files
 
 
-def measure_texts(house: House, report: Report) -> None:
-    trees = {name: module.tree for name, module in house.modules.items()}
-    arrays = [name for name, tree in trees.items() if defines_array(tree)]
-    details = [n for t in trees.values() for n in ast.walk(t) if isinstance(n, ast.Subscript)]
-    untyped = [n for n in details if re.search(r"(^|\.)details$", ast.unparse(n.value))]
-    report.figures["modules that name an NDArray[...]"] = str(len(arrays))
-    report.figures["details[...] subscripts"] = str(len(untyped))
+def measure_texts(house: House) -> Figures:
+    nodes = [node for module in house.modules.values() for node in ast.walk(module.tree)]
+    array = re.compile(r"^\w+(: TypeAlias)? = NDArray\[", re.MULTILINE)
+    arrays = [m.name for m in house.modules.values() if array.search(m.text)]
+    yield "modules that name an NDArray[...]", len(arrays), arrays
+    values = [ast.unparse(node.value) for node in nodes if isinstance(node, ast.Subscript)]
+    yield "details[...]", sum(bool(re.search(r"\bdetails$", value)) for value in values), []
+    docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
     for piece in PIECES:
-        found = [f"{name}: {text}" for name, t in trees.items() for text in strings_with(t, piece)]
-        report.figures[f"strings with {piece}"] = str(len(found))
-        report.long_lists[f"strings with {piece}"] = found
-
-
-def defines_array(tree: ast.Module) -> bool:
-    values = [n.value for n in tree.body if isinstance(n, ast.Assign | ast.AnnAssign) and n.value]
-    return any(ast.unparse(value).startswith(("NDArray[", "npt.NDArray[")) for value in values)
-
-
-def strings_with(tree: ast.Module, piece: str) -> list[str]:
-    """The strings, no docstrings, that begin with it, and the parts of f-strings that have it."""
-    nodes = list(ast.walk(tree))
-    ignored = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
-    parts = {id(part) for n in nodes if isinstance(n, ast.JoinedStr) for part in n.values}
-    texts = [
-        (n.value, id(n) in parts)
-        for n in nodes
-        if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in ignored
-    ]
-    return [text for text, part in texts if (piece in text if part else text.startswith(piece))]
-
-
-MEASURES = (
-    measure_folders,
-    measure_names,
-    measure_functions,
-    measure_stages,
-    measure_rooms,
-    measure_tests,
-    measure_sizes,
-    measure_ways,
-    measure_texts,
-)
-
-
-def measure_house(revision: str | None) -> Report:
-    report, house = Report(), parse_house(read_sources(revision))
-    for measure in MEASURES:
-        measure(house, report)
-    return report
-
-
-def print_reports(reports: dict[str, Report], *, long: bool) -> None:
-    print(f"{'':44}" + "".join(f"{title:>28}" for title in reports))
-    for name in dict.fromkeys(name for report in reports.values() for name in report.figures):
-        values = [report.figures.get(name, "-") for report in reports.values()]
-        print(f"{name:44}" + "".join(f"{value:>28}" for value in values))
-    for title, report in reports.items():
-        lists = report.lists | report.long_lists if long else report.lists
-        for name, lines in lists.items():
-            if lines:
-                print(f"\n{title}, {name}:", *lines, sep="\n  ")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
-    parser.add_argument("revisions", nargs="*", metavar="REV", help="at most two")
-    parser.add_argument("--against-working-tree", action="store_true")
-    parser.add_argument("--list", action="store_true", help="print the long lists too")
-    given = parser.parse_args()
-    wanted = [*given.revisions, *([None] if given.against_working_tree else [])] or [None]
-    titles = ("before", "after") if len(wanted) == 2 else (wanted[0] or "working tree",)
-    if len(wanted) > 2:
-        parser.error("two trees at most")
-    reports = {title: measure_house(r) for title, r in zip(titles, wanted, strict=True)}
-    print_reports(reports, long=given.list)
-
-
-if __name__ == "__main__":
-    main()
+        # It begins a string, or is anywhere in a piece of an f-string.
+        found = [t.value for t in texts if piece in str(t.value)]

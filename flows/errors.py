@@ -9,18 +9,27 @@ StageError
 
 
 class StageError(Exception):
-    """Base of all stage errors; `remedy` is the second line a person reads."""
+    """Base of all stage errors.
 
-    def __init__(self, problem: str, *, remedy: str = "") -> None:
+    `remedy` is the second line a person reads; `code` is what a program may rely on, one of those
+    in docs/errors.md.
+    """
+
+    code = "stage.error"
+
+    def __init__(self, problem: str, *, remedy: str = "", code: str = "") -> None:
         super().__init__(problem)
         self.remedy = remedy
+        self.code = code or type(self).code
 
 
 class ContractBroken(StageError):
-    """A delivered file cannot be this dataset; `column` and `rule` say why."""
+    """Rows do not keep their contract; `column` and `rule` say why, and the code is the rule's."""
 
-    def __init__(self, problem: str, *, rule: str, column: str = "", remedy: str = "") -> None:
-        super().__init__(problem, remedy=remedy)
+    def __init__(
+        self, problem: str, *, rule: str, column: str = "", remedy: str = "", code: str = ""
+    ) -> None:
+        super().__init__(problem, remedy=remedy, code=code or f"contract.{rule}")
         self.rule = rule
         self.column = column
 
@@ -32,6 +41,10 @@ class GateFailed(StageError):
 class EmptyWindow(StageError):
     """No row falls into the window asked for."""
 
+    code = "stage.empty_window"
+
 
 class Misconfigured(StageError):
     """The surroundings are not what the stage needs."""
+
+    code = "setup.misconfigured"

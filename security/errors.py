@@ -8,15 +8,24 @@ SecurityError
 
 
 class SecurityError(Exception):
-    """Base of all security errors; `remedy` is the second line a person reads."""
+    """Base of all security errors.
 
-    def __init__(self, problem: str, *, remedy: str = "") -> None:
+    `remedy` is the second line a person reads; `code` is what a program may rely on, one of those
+    in docs/errors.md.
+    """
+
+    code = "trust.error"
+
+    def __init__(self, problem: str, *, remedy: str = "", code: str = "") -> None:
         super().__init__(problem)
         self.remedy = remedy
+        self.code = code or type(self).code
 
 
 class Untrusted(SecurityError):
     """Something about the artifact could not be verified; it must not be loaded."""
+
+    code = "trust.untrusted"
 
 
 class CannotDecrypt(SecurityError):
@@ -25,6 +34,8 @@ class CannotDecrypt(SecurityError):
     Nothing shows `detail` by itself: it is in neither `str` nor `repr`.
     """
 
+    code = "trust.cannot_decrypt"
+
     def __init__(self, problem: str, *, remedy: str = "", detail: str = "") -> None:
         super().__init__(problem, remedy=remedy)
         self.detail = detail
@@ -32,6 +43,8 @@ class CannotDecrypt(SecurityError):
 
 class BadKey(SecurityError, ValueError):
     """A key cannot be used; nothing was signed or decrypted with it."""
+
+    code = "trust.bad_key"
 
 
 def cannot_decrypt(detail: str) -> CannotDecrypt:

@@ -1,18 +1,12 @@
-"""How well the source tree is organised, measured at the top of it: `python bench/house.py [REV]`.
+"""How well the source tree is organised: `python bench/house.py [REV [REV]]`, run at its top.
 
-Without a revision it measures the working tree; two revisions, or one and `--against-working-tree`,
-are printed side by side. `--list` prints what was counted. Only the syntax is read, so one script
-measures old and new; imports inside functions and under TYPE_CHECKING count like any other, and
-names that are put together at run time are not seen.
-
-A room is a folder or a module directly in a package, an arrow is an import from one room to
-another, and rooms that reach each other form a cycle. Floors are the longest way down, a cycle
-taken as one room.
-
-"Files behind" a stage are the modules of flows and storage, without storage.embedded and
-`__init__`s, that the stage's entry module imports, directly or through each other: not what a run
-executes, but what one may have to read to follow it. Its climbs are the arrows among them that lie
-inside a cycle of rooms, so that in no order of floors all of them lead down.
+Without a revision it measures the working tree; two, or one and `--against-working-tree`, stand
+side by side. Only the syntax is read: imports in functions and under TYPE_CHECKING count, names put
+together at run time do not. A room is a folder or module directly in a package, an arrow an import
+from one room to another; rooms that reach each other are a cycle, and floors the longest way down
+with each cycle as one room. "Files behind" an entry are the modules of flows and storage, but not
+of storage.embedded, that it imports, directly or through others: not what a run executes, but what
+one may have to read to follow it. Climbs are the arrows among them that lie inside a cycle.
 """
 
 import argparse
@@ -21,55 +15,42 @@ import io
 import re
 import statistics
 import subprocess
-import tarfile
+import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterator
 from importlib.util import resolve_name
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 PACKAGES = ("flows", "blocks", "storage", "security")
 STAGES = "ingest|experiment|ci|cd|train|gate|release|serve|service|timestamp|monitor|reconcile"
-CONVENTIONAL = {"__init__", "__main__", "flow", "errors"}
-# The first that a tree has is measured: the new name, then the old.
-ENTRIES = {
-    "ingest": ("flows.ingest.flow",),
-    "train": ("flows.train.flow",),
-    "release": ("flows.release.flow", "flows.serve.flow"),
-    "the service": ("flows.service.__main__", "flows.serve.service"),
-}
+CONVENTIONAL = {"__init__.py", "__main__.py", "flow.py", "errors.py"}
+# In flows/, by the names of the new tree and of the old.
+ENTRIES = ("ingest.flow", "train.flow", "(release|serve).flow", "service.__main__|serve.service")
 PIECES = ("environments/", "timestamp", "candidates/", "models/", "metadata/", "ledger/")
-NO_PARTICIPLES = {"open", "listen", "build", "hold", "fold", "feed", "need", "down"}
+NO_PARTICIPLES = {"open", "listen", "build", "hold", "fold", "feed", "need", "down", "len"}
 SHOWN = re.compile("more than one|stage to stage|cycles")
 
 Graph = dict[str, set[str]]
-# A title, the figure, and what was counted.
-Figures = Iterator[tuple[str, object, list[str]]]
+Figure = tuple[str, object, list[str]]  # A title, the figure, and what was counted.
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     name: str
-    path: PurePosixPath
+    file: str
     text: str
     tree: ast.Module
     imports: set[str]
 
-    @property
-    def lines(self) -> int:
-        return len(self.text.splitlines())
 
-
-@dataclass(frozen=True)
-class House:
+class House(NamedTuple):
     modules: dict[str, Module]
     tested: set[str]
 
     def files(self, package: str = "") -> list[Module]:
         """The modules below a package, or all of them, without the `__init__`s."""
-        found = [m for m in self.modules.values() if m.path.stem != "__init__"]
-        return [m for m in found if f"{m.name}.".startswith(package and f"{package}.")]
+        every = self.modules.items()
+        return [m for name, m in every if name.startswith(package) and m.file != "__init__.py"]
 
 
 def read_sources(revision: str | None) -> dict[str, str]:
@@ -77,23 +58,22 @@ def read_sources(revision: str | None) -> dict[str, str]:
     if revision is None:
         paths = [path for top in (*PACKAGES, "tests") for path in Path(top).rglob("*.py")]
         return {path.as_posix(): path.read_text() for path in paths}
-    archive = subprocess.run(["git", "archive", revision], check=True, stdout=subprocess.PIPE)
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
-        files = {m.name: tar.extractfile(m) for m in tar if m.name.endswith(".py")}
-        return {name: file.read().decode() for name, file in files.items() if file}
+    archive = subprocess.check_output(["git", "archive", "--format=zip", revision])
+    with zipfile.ZipFile(io.BytesIO(archive)) as files:
+        return {n: files.read(n).decode() for n in files.namelist() if n.endswith(".py")}
 
 
 def parse_house(sources: dict[str, str]) -> House:
-    paths = [PurePosixPath(path) for path in sorted(sources)]
-    names = {p: ".".join(p.with_suffix("").parts).removesuffix(".__init__") for p in paths}
+    names = {p: p[:-3].replace("/", ".").removesuffix(".__init__") for p in sorted(sources)}
+    known = {name for path, name in names.items() if path.split("/")[0] in PACKAGES}
     house = House({}, set())
-    known = {name for path, name in names.items() if path.parts[0] in PACKAGES}
     for path, name in names.items():
-        tree = ast.parse(text := sources[str(path)])
-        imports = find_imports(tree, ".".join(path.parent.parts), known) - {name}
+        folder, _, file = path.rpartition("/")
+        tree = ast.parse(text := sources[path])
+        imports = find_imports(tree, folder.replace("/", "."), known) - {name}
         if name in known:
-            house.modules[name] = Module(name, path, text, tree, imports)
-        elif path.is_relative_to("tests/unit"):
+            house.modules[name] = Module(name, file, text, tree, imports)
+        elif path.startswith("tests/unit/"):
             house.tested.update(imports)
     return house
 
@@ -111,153 +91,159 @@ def find_imports(tree: ast.Module, package: str, known: set[str]) -> set[str]:
     return found & known
 
 
-def draw_rooms(modules: dict[str, Module], packages: Iterable[str]) -> Graph:
+def draw_rooms(modules: dict[str, Module], packages: str) -> Graph:
     """The rooms directly in these packages, each with those that its arrows lead to."""
-    pattern = re.compile(rf"({'|'.join(map(re.escape, packages))})\.\w+")
-    graph: Graph = {}
+    pattern = re.compile(rf"({packages})\.\w+")
+    graph: Graph = defaultdict(set)
     for name, module in modules.items():
         if room := pattern.match(name):
             ends = {end[0] for other in module.imports if (end := pattern.match(other))}
-            graph.setdefault(room[0], set()).update(ends - {room[0]})
+            graph[room[0]] |= ends - {room[0]}
     return graph
 
 
-def find_reach(graph: Graph, start: str) -> set[str]:
-    found, waiting = set[str](), [start]
-    while waiting:
-        if (node := waiting.pop()) not in found:
-            found.add(node)
-            waiting.extend(graph.get(node, ()))
-    return found
+def find_reach(graph: Graph) -> Graph:
+    """What each node leads to in any number of steps, itself included."""
+    reach = {node: {node} | ends for node, ends in graph.items()}
+    for middle in graph:
+        for found in reach.values():
+            found.update(reach[middle] if middle in found else ())
+    return reach
 
 
-def find_cycles(graph: Graph) -> dict[str, frozenset[str]]:
-    """Each node's strongly connected component; one that is in no cycle is alone in its own."""
-    reach = {node: find_reach(graph, node) for node in graph}
-    return {node: frozenset(n for n in graph if node in reach[n] and n in reach[node]) for node in graph}
-
-
-def count_floors(graph: Graph) -> int:
-    cycles = find_cycles(graph)
-
-    @cache
-    def height(cycle: frozenset[str]) -> int:
-        below = {cycles[end] for node in cycle for end in graph[node]} - {cycle}
-        return 1 + max(map(height, below), default=0)
-
-    return max(map(height, cycles.values()), default=0)
-
-
-def measure_folders(house: House) -> Figures:
-    for package in PACKAGES:
-        folders = Counter(str(m.path.parent) for m in house.files(package))
-        largest = max(folders, key=folders.__getitem__)
+def measure_rooms(house: House) -> Iterator[Figure]:
+    for package in (*PACKAGES, "storage.embedded"):
+        folders = Counter(m.name.rpartition(".")[0] for m in house.files(package))
+        (largest, count), *_ = folders.most_common(1)
         yield f"{package}: loose files", folders[package], []
-        yield f"{package}: largest folder", f"{folders[largest]} in {largest}", []
+        yield f"{package}: largest folder", f"{count} in {largest}", []
+        reach = find_reach(graph := draw_rooms(house.modules, package))
+        every = {frozenset(b for b in reach[a] if a in reach[b]) for a in graph}
+        floors: dict[str, int] = {}
+        # What reaches less lies below.
+        for cycle in sorted(every, key=lambda cycle: len(reach[min(cycle)])):
+            below = [floors[room] for room in reach[min(cycle)] - cycle]
+            floors |= dict.fromkeys(cycle, 1 + max(below, default=0))
+        cycles = [sorted(cycle) for cycle in every if len(cycle) > 1]
+        inside = [f"{a} -> {b}" for a in graph for b in graph[a] if a in reach[b]]
+        size = f"{len(graph)}, {sum(map(len, graph.values()))}, {max(floors.values())}"
+        yield f"{package}: rooms, arrows, floors", size, []
+        yield f"{package}: rooms in cycles", sum(map(len, cycles)), sorted(map(", ".join, cycles))
+        yield f"{package}: arrows in them", len(inside), sorted(inside)
 
 
-def measure_names(house: House) -> Figures:
+def measure_names(house: House) -> Iterator[Figure]:
     classes, files = defaultdict(set), defaultdict(set)
     for name, module in house.modules.items():
-        for node in module.tree.body:
-            if isinstance(node, ast.ClassDef):
-                classes[node.name].add(name)
-        if module.path.stem not in CONVENTIONAL:
-            files[module.path.name].add(name)
+        for node in (node for node in module.tree.body if isinstance(node, ast.ClassDef)):
+            classes[node.name].add(name)
+        if module.file not in CONVENTIONAL:
+            files[module.file].add(name)
     for kind, places in (("classes", classes), ("files", files)):
         shared = sorted((-len(at), name) for name, at in places.items() if len(at) > 1)
         items = [f"{name} x{-n}: {', '.join(sorted(places[name]))}" for n, name in shared]
         yield f"names of more than one of the {kind}", len(shared), items
 
 
-def measure_functions(house: House) -> Figures:
-    wide, lengths, single, last = [], [], [], []
+def measure_functions(house: House) -> Iterator[Figure]:
+    wide, lengths, single, more = [], [], list[str](), list[str]()
     for name, module in house.modules.items():
-        for parent in ast.walk(module.tree):
-            for node in ast.iter_child_nodes(parent):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    decorators = " ".join(map(ast.unparse, node.decorator_list))
-                    bound = isinstance(parent, ast.ClassDef) and decorators != "staticmethod"
-                    a, place = node.args, f"{name}.{node.name}"
-                    count = len(a.posonlyargs + a.args + a.kwonlyargs) - bound
-                    wide += [f"{count:2} {place}"] if count >= 6 else []
-                    body = node.body[ast.get_docstring(node) is not None :]
-                    lengths.append((node.end_lineno or 0) - body[0].lineno + 1 if body else 0)
-                    if not re.search("property|setter|fixture", decorators):
-                        *before, word = node.name.strip("_").split("_")
-                        ending = ("ed",) if before else ("ed", "en", "wn", "ld")
-                        if word.endswith(ending) and word not in NO_PARTICIPLES:
-                            (last if before else single).append(place)
+        nodes = list(ast.walk(module.tree))
+        methods = {id(n) for node in nodes if isinstance(node, ast.ClassDef) for n in node.body}
+        functions = [n for n in nodes if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+        for function in functions:
+            decorators = " ".join(map(ast.unparse, function.decorator_list))
+            a, place = function.args, f"{name}.{function.name}"
+            bound = id(function) in methods and "staticmethod" not in decorators
+            count = len(a.posonlyargs + a.args + a.kwonlyargs) - bound
+            wide += [f"{count:2} {place}"] if count >= 6 else []
+            body = function.body[ast.get_docstring(function) is not None :]
+            lengths.append((function.end_lineno or 0) - body[0].lineno + 1 if body else 0)
+            *before, word = function.name.strip("_").split("_")
+            ends = word.endswith("ed" if before else ("ed", "en", "wn", "ld"))
+            if ends and word not in NO_PARTICIPLES and not re.search("property|setter", decorators):
+                (more if before else single).append(place)
     yield "functions with six parameters or more", len(wide), sorted(wide)[::-1]
-    yield "functions with eight or more", sum(int(w[:2]) >= 8 for w in wide), []
-    yield "median lines of a function's body", statistics.median(lengths), []
-    yield "functions named by a participle", len(single), single
-    yield "functions of more words that end in -ed", len(last), last
+    yield "functions with eight or more", sum(int(each[:2]) >= 8 for each in wide), []
+    yield "median lines of a function's body", f"{statistics.median(lengths):g}", []
+    yield "functions that are one participle", len(single), single
+    yield "functions of more words, last in -ed", len(more), more
 
 
-def measure_stages(house: House) -> Figures:
-    pair = re.compile(rf"flows\.({STAGES})\b.* -> flows\.(?!\1\b)({STAGES})\b")
-    arrows = [f"{m.name} -> {end}" for m in house.modules.values() for end in sorted(m.imports)]
-    across = [arrow for arrow in arrows if pair.match(arrow)]
-    yield "imports from stage to stage", len(across), across
-
-
-def measure_rooms(house: House) -> Figures:
-    for package in (*PACKAGES, "storage.embedded"):
-        graph = draw_rooms(house.modules, [package])
-        arrows = sum(map(len, graph.values()))
-        cycles = {cycle for cycle in find_cycles(graph).values() if len(cycle) > 1}
-        items = [", ".join(sorted(cycle)) for cycle in cycles]
-        figure = f"{len(graph)}, {arrows}, {count_floors(graph)}"
-        yield f"{package}: rooms, arrows, floors", figure, []
-        yield f"{package}: rooms in cycles", sum(map(len, cycles)), sorted(items)
-
-
-def measure_tests(house: House) -> Figures:
+def measure_modules(house: House) -> Iterator[Figure]:
+    files = house.files()
+    lines = {name: module.text.count("\n") for name, module in house.modules.items()}
+    small = [f"{n:3} {name}" for name, n in lines.items() if 0 < n < 50]
+    large = [f"{n:3} {name}" for name, n in lines.items() if n > 250]
+    yield "modules, and __init__s", f"{len(files)}, {len(lines) - len(files)}", []
+    yield "lines", f"{sum(lines.values()):,}", []
+    under = sum(lines[module.name] < 50 for module in files)
+    yield "modules under 50 lines, with full __init__s", f"{under}, {len(small)}", small
+    yield "modules over 250 lines", len(large), large
     for package in ("", *PACKAGES):
-        names = [m.name for m in house.files(package) if m.path.stem != "flow"]
+        names = [m.name for m in house.files(package) if m.file != "flow.py"]
         alone = [name for name in names if name not in house.tested]
-        figure = f"{len(alone)} of {len(names)}"
-        yield f"{package or 'all'}: imported by no unit test", figure, alone if package else []
+        yield f"{package or 'all'}: in no unit test", f"{len(alone)} of {len(names)}", alone
 
 
-def measure_sizes(house: House) -> Figures:
-    files, every = house.files(), house.modules.values()
-    full = [m for m in every if m not in files and m.lines]
-    small = [m for m in files if m.lines < 50]
-    large = [f"{m.lines} {m.name}" for m in files if m.lines > 250]
-    inits = sum(m.lines < 50 for m in full)
-    yield "modules, and __init__s with lines", f"{len(files)}, {len(full)}", []
-    yield "lines", sum(m.lines for m in every), []
-    items = [f"{m.lines:2} {m.name}" for m in small]
-    yield "under 50 lines, and such __init__s", f"{len(small)}, {inits}", items
-    yield "over 250 lines", len(large), large
-
-
-def measure_ways(house: House) -> Figures:
-    tops = re.compile(r"(flows|storage(?!\.embedded))\b")
-    tree = {name: module for name, module in house.modules.items() if tops.match(name)}
+def measure_ways(house: House) -> Iterator[Figure]:
+    pair = re.compile(rf"flows\.({STAGES})\b.* -> flows\.(?!\1\b)({STAGES})\b")
+    imports = [f"{m.name} -> {end}" for m in house.modules.values() for end in sorted(m.imports)]
+    across = [each for each in imports if pair.match(each)]
+    yield "imports from stage to stage", len(across), across
+    inside = re.compile(r"(flows|storage(?!\.embedded))\b").match
+    tree = {name: module for name, module in house.modules.items() if inside(name)}
     # An import runs the __init__s of the packages above, and so what those import.
     graph = {n: {*m.imports, n.rpartition(".")[0]} & tree.keys() for n, m in tree.items()}
-    cycles = find_cycles(draw_rooms(tree, ["flows", "storage"]))
-    for title, names in ENTRIES.items():
-        behind = find_reach(graph, next((name for name in names if name in tree), "")) & tree.keys()
-        files = sorted(name for name in behind if tree[name].path.stem != "__init__")
-        rooms = draw_rooms({name: tree[name] for name in behind}, ["flows", "storage"])
-        climbs = [(a, b) for a, ends in rooms.items() for b in ends if b in cycles.get(a, ())]
-        yield f"files behind {title}, climbs", f"{len(files)}, {len(climbs)}", files
+    reach, rooms = find_reach(graph), find_reach(draw_rooms(tree, "flows|storage"))
+    for entry in ENTRIES:
+        found = [reach[name] for name in tree if re.fullmatch(rf"flows\.({entry})", name)]
+        behind = found[0] if found else set()
+        files = sorted(name for name in behind if tree[name].file != "__init__.py")
+        arrows = draw_rooms({name: tree[name] for name in behind}, "flows|storage")
+        climbs = [f"{a} -> {b}" for a in arrows for b in arrows[a] if a in rooms.get(b, ())]
+        yield f"files behind {entry}", len(files), files
+        yield f"climbs behind {entry}", len(climbs), sorted(climbs)
 
 
-def measure_texts(house: House) -> Figures:
+def measure_texts(house: House) -> Iterator[Figure]:
     nodes = [node for module in house.modules.values() for node in ast.walk(module.tree)]
-    array = re.compile(r"^\w+(: TypeAlias)? = NDArray\[", re.MULTILINE)
-    arrays = [m.name for m in house.modules.values() if array.search(m.text)]
+    array = re.compile(r"(?m)^\w[\w: ]* = NDArray\[").search
+    arrays = [name for name, module in house.modules.items() if array(module.text)]
     yield "modules that name an NDArray[...]", len(arrays), arrays
     values = [ast.unparse(node.value) for node in nodes if isinstance(node, ast.Subscript)]
     yield "details[...]", sum(bool(re.search(r"\bdetails$", value)) for value in values), []
     docs = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
     parts = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
-    texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
+    strings = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docs]
+    texts = [(id(node) in parts, node.value) for node in strings if isinstance(node.value, str)]
     for piece in PIECES:
-        # It begins a string, or is anywhere in a piece of an f-string.
-        found = [t.value for t in texts if piece in str(t.value)]
+        # At the beginning of a string, and anywhere in a part of an f-string.
+        found = [repr(t) for part, t in texts if (piece in t if part else t.startswith(piece))]
+        yield f"strings with {piece}", len(found), found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
+    parser.add_argument("revisions", nargs="*", metavar="REV", help="one, or two to compare")
+    parser.add_argument("--against-working-tree", action="store_true")
+    parser.add_argument("--list", action="store_true", help="print what was counted")
+    given = parser.parse_args()
+    trees = [*given.revisions, *([None] if given.against_working_tree else [])] or [None]
+    titles = ["before", "after"] if len(trees) == 2 else [trees[0] or "working tree"]
+    measures = [work for name, work in globals().items() if name.startswith("measure_")]
+    columns: dict[str, list[Figure]] = {}
+    for title, revision in zip(titles, trees, strict=True):
+        house = parse_house(read_sources(revision))
+        columns[title] = [figure for measure in measures for figure in measure(house)]
+    print(f"{'measure':44}" + "".join(f"{title:>32}" for title in columns))
+    for row in zip(*columns.values(), strict=True):
+        print(f"{row[0][0]:44}" + "".join(f"{figure!s:>32}" for _, figure, _ in row))
+    for title, figures in columns.items():
+        for name, _, items in figures:
+            if items and (given.list or SHOWN.search(name)):
+                print(f"\n{title}, {name}:", *items, sep="\n  ")
+
+
+if __name__ == "__main__":
+    main()

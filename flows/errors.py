@@ -37,6 +37,8 @@ class ContractBroken(StageError):
 class GateFailed(StageError):
     """A candidate failed a gate; the registry and what serves are as they were."""
 
+    code = "stage.gate_failed"
+
 
 class EmptyWindow(StageError):
     """No row falls into the window asked for."""

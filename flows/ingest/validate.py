@@ -248,6 +248,8 @@ def _refuse_too_many(counts: Counts, dataset: Dataset) -> None:
         f"{counts.quarantined} of {counts.delivered} rows for {dataset.name} break a rule, "
         f"{rows} of them {worst}; at most {dataset.max_quarantined:.1%} may",
         rule=worst,
+        # The rule has the name that the pipeline's author gave it; the code must not.
+        code="contract.too_many_quarantined",
         column=worst.partition("|")[0] if "|" in worst else "",
         remedy="nothing of the batch was taken: correct it at its source and deliver it again",
     )

@@ -38,6 +38,7 @@ from storage.runs import Run
 from storage.runs.records import Record
 
 STAGE = candidates.GATE
+_BOUNDS = {">=": "least", "<=": "most"}
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -196,10 +197,12 @@ def _show(
         key="gates",
         table=[
             {
-                "gate": f"{e.metric} gap by {e.group_by}" if e.group_by else e.metric,
+                "gate": f"{e.gate.metric} gap by {e.gate.group_by}"
+                if e.gate.group_by
+                else e.gate.metric,
                 "value": e.value,
                 # The UI reads cells as Markdown, in which >= begins a quotation.
-                "required": f"at {'least' if e.comparator == '>=' else 'most'} {e.threshold}",
+                "required": f"at {_BOUNDS[e.gate.comparator]} {e.gate.threshold}",
                 "passed": "yes" if e.passed else "NO",
                 "of what": e.detail,
             }

@@ -25,9 +25,7 @@ from flows.gate.parity import Parity
 from flows.learn.dataset import Split
 from flows.learn.fit import Encoding, Floats, Floats32
 from flows.pipeline import Gate, Pipeline
-
-# The candidate may not be worse than what serves now, on rows that neither has seen.
-CHAMPION = Gate("log_loss_excess", "<=", "0")
+from flows.pipeline.gate_rules import CHAMPION
 
 _BINS = 10
 _GROUP_ROWS = 200
@@ -36,20 +34,22 @@ _LEAKAGE_ROWS = 20_000
 
 @dataclass(frozen=True)
 class Evidence:
-    """One gate's outcome; `value` and `threshold` are decimal strings, `detail` says of what."""
+    """A gate and what was measured for it: a decimal string, or NaN; `detail` says of what."""
 
-    metric: str
-    group_by: str
-    comparator: str
-    threshold: str
+    gate: Gate
     value: str
-    passed: bool
     detail: str = ""
 
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the gate's bound."""
+        return self.gate.passes(self.value)
+
     def __str__(self) -> str:
-        name = f"{self.metric} gap by {self.group_by}" if self.group_by else self.metric
+        gate = self.gate
+        name = f"{gate.metric} gap by {gate.group_by}" if gate.group_by else gate.metric
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{name} {self.value}, must be {self.comparator} {self.threshold}{detail}"
+        return f"{name} {self.value}, must be {gate.comparator} {gate.threshold}{detail}"
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,7 @@ def require_passed(evidence: Iterable[Evidence]) -> None:
 def weigh(gate: Gate, measured: Measured | None) -> Evidence:
     """A gate against a measurement; what was not measured does not pass."""
     found = measured or Measured(float("nan"), "not measured")
-    value = decimal(found.value)
-    return Evidence(
-        metric=gate.metric,
-        group_by=gate.group_by,
-        comparator=gate.comparator,
-        threshold=gate.threshold,
-        value=value,
-        passed=gate.passes(value),
-        detail=found.detail,
-    )
+    return Evidence(gate, decimal(found.value), found.detail)
 
 
 def decimal(value: float) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from flows.learn.exported import MODEL, SKOPS, Exported
 from flows.pipeline import Pipeline
-from flows.pipeline.fingerprints import fingerprints
+from flows.pipeline.digest import digest_parts
 from security.errors import Untrusted
 from security.keys.pairs import Opener
 from security.policy.trust_policy import TrustPolicy
@@ -126,7 +126,7 @@ def pinned(lake: Lake, pipeline: Pipeline, build: Build) -> Pin:
 
 def _require_own_definition(build: Build, pipeline: Pipeline) -> None:
     """Rows rebuilt by another definition would judge another model."""
-    own = fingerprints(pipeline)
+    own = digest_parts(pipeline)
     if differing := [name for name, digest in own.items() if getattr(build, name) != digest]:
         raise Untrusted(
             f"the candidate's {differing[0].removesuffix('_sha256')} is not this gate's own",

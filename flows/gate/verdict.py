@@ -13,7 +13,6 @@ from flows.gate.parity import parity
 from flows.learn.champion import Champion
 from flows.learn.dataset import Split
 from flows.pipeline import Pipeline
-from flows.pipeline.gate_rules import measured
 from security.errors import Untrusted
 from security.keys.pairs import RoleSigner
 from security.policy.gates import GateEvidence, shortfalls
@@ -88,7 +87,7 @@ def signed_verdict(
         signed = sign_gates(
             opened.folder,
             opened.files,
-            measured(evidence),
+            {one.gate.id: one.value for one in evidence},
             model=pipeline.name,
             policy=policy,
             signer=signer,
@@ -102,7 +101,7 @@ def signed_verdict(
         files={GATES: (opened.folder / GATES).read_bytes()} if signed else {},
         details=_details(opened.verified.build, split, champion, evidence),
         counts=counts,
-        metrics={e.metric: float(e.value) for e in evidence if not e.group_by},
+        metrics={e.gate.metric: float(e.value) for e in evidence if not e.gate.group_by},
     )
     return verdict, signed
 

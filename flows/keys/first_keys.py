@@ -6,7 +6,7 @@ import numpy as np
 import skops.io
 
 from flows.pipeline import Pipeline
-from flows.pipeline.gate_rules import gate_rules
+from flows.pipeline.gate_rules import make_gate_rules
 from security.policy.key_homes import ROOT, KeyHome, init_keys
 from security.policy.trust_policy import RULES, TRUST, load_root
 
@@ -24,7 +24,7 @@ def make_keys(pipeline: Pipeline, folder: Path, *, passphrase: str | None = None
     return init_keys(
         folder,
         passphrase=passphrase,
-        gates={pipeline.name: gate_rules(pipeline)},
+        gates={pipeline.name: make_gate_rules(pipeline.gates)},
         skops_types=saved_types(pipeline),
     )
 

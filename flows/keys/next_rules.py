@@ -8,7 +8,7 @@ from flows.keys.brought_keys import Brought, publish
 from flows.keys.first_keys import saved_types
 from flows.lakes import Opened
 from flows.pipeline import Pipeline
-from flows.pipeline.gate_rules import gate_rules
+from flows.pipeline.gate_rules import make_gate_rules
 from security.policy.documents import RoleKeys, Rules, Trust
 from security.policy.edition import change_rules, change_trust, policy_in
 from security.policy.trust_policy import TrustPolicy
@@ -47,7 +47,7 @@ def drafted(rules: Rules, pipeline: Pipeline, *, require_clean_code: bool | None
     clean = rules.require_clean_code if require_clean_code is None else require_clean_code
     return replace(
         rules,
-        gates={**rules.gates, pipeline.name: gate_rules(pipeline)},
+        gates={**rules.gates, pipeline.name: make_gate_rules(pipeline.gates)},
         skops_types=tuple(sorted({*others, *saved_types(pipeline)})),
         require_clean_code=clean or None,
     )

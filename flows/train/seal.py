@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flows.errors import Misconfigured
 from flows.pipeline import Param, Pipeline
-from flows.pipeline.fingerprints import fingerprints
+from flows.pipeline.digest import digest_parts
 from security.keys.pairs import RoleSigner
 from security.policy.trust_policy import TrustPolicy
 from security.release.bundle import seal
@@ -83,7 +83,7 @@ def _build(trained: Trained) -> Build:
         branch=trained.branch,
         reason=trained.reason,
         data_sha256=dict(trained.data_sha256) or None,
-        **fingerprints(pipeline),
+        **digest_parts(pipeline),
     )
 
 

@@ -19,10 +19,11 @@ from flows.gate.gates import (
 )
 from flows.learn.fit import fit
 from flows.pipeline import Gate
+from security.policy.gates import GateResult
 
 
 def failed(evidence) -> set[str]:
-    return {e.metric for e in evidence if not e.passed}
+    return {e.gate.metric for e in evidence if not e.passed}
 
 
 def with_feature(split, expression: pl.Expr):
@@ -35,13 +36,17 @@ def with_feature(split, expression: pl.Expr):
 
 def test_an_honest_candidate_passes_every_gate(fitted, split, checks):
     evidence = judge(pipeline, fitted, split, checks)
-    assert [e.metric for e in evidence] == [gate.metric for gate in pipeline.gates]
+    assert [e.gate.metric for e in evidence] == [gate.metric for gate in pipeline.gates]
     assert failed(evidence) == set()
     require_passed(evidence)
 
 
 def test_values_are_those_of_scikit_learn_to_nine_places(fitted, split, checks):
-    evidence = {e.metric: e.value for e in judge(pipeline, fitted, split, checks) if not e.group_by}
+    evidence = {
+        e.gate.metric: e.value
+        for e in judge(pipeline, fitted, split, checks)
+        if not e.gate.group_by
+    }
     label, scores = split.holdout["label"].to_numpy(), fitted.predict(split.holdout)
     assert float(evidence["roc_auc"]) == pytest.approx(roc_auc_score(label, scores), abs=1e-9)
     assert float(evidence["log_loss"]) == pytest.approx(log_loss(label, scores), abs=1e-9)
@@ -81,7 +86,7 @@ def test_a_challenger_that_loses_on_the_same_rows_does_not_pass(fitted, split, c
 
 def test_a_challenger_as_good_as_the_champion_passes(fitted, split, checks):
     evidence = judge(pipeline, fitted, split, checks, champion_scores=fitted.predict(split.holdout))
-    assert (evidence[-1].metric, evidence[-1].value, evidence[-1].passed) == (
+    assert (evidence[-1].gate.metric, evidence[-1].value, evidence[-1].passed) == (
         "log_loss_excess",
         "0",
         True,
@@ -136,7 +141,7 @@ def test_a_gate_on_what_nobody_measured_fails(fitted, split, checks):
 def test_a_value_is_judged_as_the_decimal_that_is_signed():
     evidence = weigh(Gate("roc_auc", ">=", "0.7"), Measured(0.7 - 1e-12))
     assert (evidence.value, evidence.passed) == ("0.7", True)
-    assert Gate("roc_auc", evidence.comparator, evidence.threshold).passes(evidence.value)
+    assert GateResult("roc_auc", ">=", "0.7", evidence.value).passed
 
 
 @pytest.mark.parametrize(

@@ -19,4 +19,5 @@ def find_one(lake: Lake, pin: Pin, prefix: str) -> Record:
             f"{len(found)} runs have an id that begins with {prefix!r}.",
             remedy="Give more digits.",
         )
-    return Record.from_json(lake.fs.get(pin.repository, pin.commit, found[0]))
+    data = lake.fs.get(pin.repository, pin.commit, found[0])
+    return Record.from_json(data, f"The record {found[0]}")

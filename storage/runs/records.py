@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from storage.errors import NotFound
+from storage.errors import NotFound, StorageError
 from storage.lake import Lake, Pin
+from storage.runs.codec import PLAIN
 
 Json = Mapping[str, Any]
 
@@ -32,11 +33,16 @@ class Superseded:
 
     by: str
     may_run_again: bool
+    later: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one run did. `attempt` makes two attempts of one run differ byte for byte."""
+    """What one run did. `attempt` makes two attempts of one run differ byte for byte.
+
+    `details` are what its stage says of its own work (storage/runs/details.py); `later` are
+    fields that a later version of Headrace wrote.
+    """
 
     stage: str
     run_id: str
@@ -52,6 +58,7 @@ class Record:
     code: Mapping[str, str] = field(default_factory=dict)
     orchestrator: Mapping[str, str] = field(default_factory=dict)
     superseded: Superseded | None = None
+    later: Json = field(default_factory=dict)
 
     @property
     def path(self) -> str:
@@ -67,17 +74,31 @@ class Record:
         """The record as a rollback leaves it."""
         return replace(self, superseded=Superseded(rollback, may_run_again))
 
+    def to_plain(self) -> dict[str, Any]:
+        """The record as dicts, lists, texts and numbers, in the order of its fields."""
+        body: dict[str, Any] = PLAIN.to_plain(self)
+        # Records always said so; `headrace runs --json` prints it.
+        return body if self.superseded else {**body, "superseded": None}
+
     def to_json(self) -> bytes:
         """Sorted keys, one line."""
-        body = {name: _plain(getattr(self, name)) for name in self.__slots__}
-        return json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
+        return json.dumps(self.to_plain(), sort_keys=True, ensure_ascii=False).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """The inverse of `to_json`."""
-        body = json.loads(data)
-        mark = body.pop("superseded")
-        return cls(**body, superseded=Superseded(**mark) if mark else None)
+    def from_json(cls, data: bytes, where: str = "A record") -> Self:
+        """The inverse of `to_json`; `where` names the record in an error.
+
+        Raises: StorageError `lake.record_incomplete` or `lake.record_malformed`.
+        """
+        try:
+            body = json.loads(data)
+        except ValueError as cause:
+            raise StorageError(
+                f"{where} is no JSON: {cause}.",
+                remedy="Look at the commit that wrote it: no run of Headrace leaves such a record.",
+                code="lake.record_malformed",
+            ) from cause
+        return PLAIN.from_plain(cls, body, where)
 
 
 def path_of(stage: str, run: str) -> str:
@@ -87,8 +108,9 @@ def path_of(stage: str, run: str) -> str:
 
 def find(lake: Lake, repository: str, ref: str, *, stage: str, run: str) -> Record | None:
     """The run's record at the ref, superseded or not."""
+    path = path_of(stage, run)
     try:
-        return Record.from_json(lake.fs.get(repository, ref, path_of(stage, run)))
+        return Record.from_json(lake.fs.get(repository, ref, path), f"The record {path}")
     except NotFound:
         return None
 
@@ -108,15 +130,10 @@ def read(lake: Lake, repository: str, wanted: Iterable[tuple[str, str]]) -> list
 
     def one(place: tuple[str, str]) -> Record | None:
         try:
-            return Record.from_json(lake.fs.get(repository, *place))
+            data = lake.fs.get(repository, *place)
+            return Record.from_json(data, f"The record {place[1]}")
         except NotFound:
             return None
 
     with ThreadPoolExecutor(_READERS) as pool:
         return list(pool.map(one, wanted))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Superseded):
-        return {"by": value.by, "may_run_again": value.may_run_again}
-    return dict(value) if isinstance(value, Mapping) else value

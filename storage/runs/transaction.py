@@ -23,6 +23,7 @@ from storage import tables
 from storage.errors import Conflict, NotFound, Refused, StorageError, Unavailable
 from storage.lake import MAIN, Lake, Pin
 from storage.runs import records
+from storage.runs.details import Details
 from storage.runs.records import Record
 
 MAX_REPLAYS = 20
@@ -56,6 +57,10 @@ class Run:
     def repository(self) -> str:
         """The repository this run writes."""
         return self.base.repository
+
+    def describe(self, details: Details) -> None:
+        """State what the stage's record says of its own work."""
+        self.details = details.to_json()
 
     def scan(self, table: str) -> pl.LazyFrame:
         """Rows of the table as they stood when this attempt began. Raises NotFound."""

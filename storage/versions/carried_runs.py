@@ -38,7 +38,7 @@ def _may_come(run: Run, path: str, head: Pin) -> bool:
     there = run.lake.fs.get(run.repository, head.commit, path)
     if here == there:
         return False
-    if path.startswith(RECORDS) and not Record.from_json(here).stands:
+    if path.startswith(RECORDS) and not Record.from_json(here, f"The record {path}").stands:
         return True
     raise Refused(
         f"{path} stands on both sides, and not alike: the run happened, or was undone, on each "

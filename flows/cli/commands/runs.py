@@ -37,7 +37,7 @@ def runs(
     opened = open_pipeline(pipeline)
     found = records.at(opened.lake, opened.pin(on), stage=stage)[:limit]
     if as_json:
-        show_json(found)
+        show_json([record.to_plain() for record in found])
         return
     head = ("stage", "run", "started (UTC)", "took s", "rows", "metrics", "release", "by", "state")
     released = _released(opened)
@@ -52,8 +52,6 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one run's whole record."""
-    from dataclasses import asdict
-
     from flows.cli.terminal import say, show_json
     from flows.data.runs import find_one
     from flows.lakes import open_pipeline
@@ -61,9 +59,9 @@ def show(
     opened = open_pipeline(pipeline)
     record = find_one(opened.lake, opened.pin(on), run_id)
     if as_json:
-        show_json(record)
+        show_json(record.to_plain())
         return
-    for name, value in asdict(record).items():
+    for name, value in record.to_plain().items():
         for line in _lines(name, value):
             say(line)
 

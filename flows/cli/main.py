@@ -1,4 +1,4 @@
-"""The `headrace` command: puts the sub-commands together and says what went wrong.
+"""The `headrace` command: puts the sub-commands together and describes what went wrong.
 
 Every module of flows/cli/commands/ has an `app`; one with a name is a group, one without adds its
 commands to the top. They import what they use inside their functions, so that help stays fast.
@@ -6,10 +6,13 @@ commands to the top. They import what they use inside their functions, so that h
 Exit codes: 0 done, 1 a problem that is described, 2 wrong usage, 130 Ctrl-C.
 """
 
+import json
 import os
 import pkgutil
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import takewhile
 
 import typer
 
@@ -33,16 +36,30 @@ def assemble() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command line; a problem becomes two lines on stderr and exit code 1."""
+    """Run the command line; a problem is described on stderr, with exit code 1."""
     try:
         assemble()()
     except Exception as error:
         if os.environ.get("HEADRACE_DEBUG") == "1" or not _is_described(error):
             raise
-        sys.stderr.write(f"problem: {' '.join(str(error).split())}\n")
-        if remedy := getattr(error, "remedy", ""):
-            sys.stderr.write(f"remedy: {' '.join(remedy.split())}\n")
+        sys.stderr.write(_describe(error, as_json=_is_json_wanted(sys.argv[1:])))
         sys.exit(1)
+
+
+def _describe(error: Exception, *, as_json: bool) -> str:
+    """Problem and remedy as two lines for a person, or with the code as one line of JSON."""
+    problem = " ".join(str(error).split())
+    remedy = " ".join(getattr(error, "remedy", "").split())
+    if as_json:
+        code = getattr(error, "code", "")
+        told = {"error": {"code": code, "problem": problem, "remedy": remedy}}
+        return f"{json.dumps(told)}\n"
+    return f"problem: {problem}\n" + (f"remedy: {remedy}\n" if remedy else "")
+
+
+def _is_json_wanted(arguments: Sequence[str]) -> bool:
+    # Read from the arguments, since the command that parsed them is gone when it has failed.
+    return "--json" in takewhile(lambda argument: argument != "--", arguments)
 
 
 def _is_described(error: Exception) -> bool:

@@ -7,7 +7,7 @@ from socket import socket
 
 import pytest
 
-from flows.cli.main import main
+from flows.cli import main
 from flows.errors import EmptyWindow
 from security.errors import Untrusted
 from storage.errors import NotFound
@@ -85,6 +85,17 @@ def test_a_problem_is_two_lines_and_no_traceback(tmp_path: Path) -> None:
     assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["problem", "remedy"]
 
 
+def test_a_problem_is_one_line_of_json_for_a_program(tmp_path: Path) -> None:
+    done = headrace("status", "--json", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    error = json.loads(line)["error"]
+    assert error.keys() == {"code", "problem", "remedy"}
+    assert error["code"] == "setup.misconfigured"
+    assert "prefect.yaml" in error["problem"]
+    assert "HEADRACE_ROOT" in error["remedy"]
+
+
 def test_debugging_shows_the_traceback(tmp_path: Path) -> None:
     done = headrace("status", folder=tmp_path, HEADRACE_DEBUG="1")
     assert done.returncode == 1
@@ -136,6 +147,44 @@ def test_each_family_of_errors_is_described(
         main.main()
     assert caught.value.code == 1
     assert capsys.readouterr().err == "problem: no rows in june\nremedy: wait\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (EmptyWindow("no rows\nin june"), ("stage.empty_window", "no rows in june", "")),
+        (NotFound("gone", remedy="look\nagain"), ("lake.not_found", "gone", "look again")),
+        (Untrusted("no", code="trust.untrusted"), ("trust.untrusted", "no", "")),
+        (NotFound("\x1b[2J\N{LATIN SMALL LETTER U WITH DIAERESIS}"), None),
+    ],
+)
+def test_json_carries_the_code_and_only_ascii(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    told: tuple[str, str, str] | None,
+) -> None:
+    monkeypatch.setattr(main, "assemble", lambda: _raising(error))
+    monkeypatch.setattr(sys, "argv", ["headrace", "runs", "--json"])
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 1
+    line = capsys.readouterr().err
+    assert line.endswith("\n")
+    assert line[:-1].isascii()
+    assert line[:-1].isprintable()
+    if told:
+        assert tuple(json.loads(line)["error"].values()) == told
+
+
+def test_an_argument_after_two_dashes_is_no_option(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(main, "assemble", lambda: _raising(NotFound("no rows")))
+    monkeypatch.setattr(sys, "argv", ["headrace", "data", "show", "--", "--json"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert capsys.readouterr().err == "problem: no rows\n"
 
 
 def _raising(error: Exception) -> object:

@@ -96,17 +96,18 @@ def _run(given: argparse.Namespace) -> None:
     # Before polars is imported: writing Parquet must not take the cores that answer requests.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
-    from flows.service.assembly import Service
-    from flows.service.connections import allow_descriptors
+    from flows.service.assembly import Service, connection_limits
     from flows.service.limits import Limits
     from flows.service.spool import SpoolLimits
     from security.policy.key_homes import forbid_core_dumps
+    from storage.http.deadlines import allow_descriptors
 
     forbid_core_dumps()
-    allow_descriptors()
+    limits = Limits()
+    allow_descriptors(connection_limits(limits))
     lake, place = open_lake(settings), place_of(settings)
     spool_limits = SpoolLimits(segment_rows=given.spool_rows, idle_s=given.spool_idle_s)
-    service = Service(lake, place, limits=Limits(), spool_limits=spool_limits)
+    service = Service(lake, place, limits=limits, spool_limits=spool_limits)
     host, port = listening.getsockname()[:2]
     print(f"serving {place.pipeline} ({place.environment}) on http://{host}:{port}", flush=True)
     with suppress(KeyboardInterrupt):

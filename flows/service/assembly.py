@@ -1,21 +1,20 @@
 """Everything one prediction service runs, put together."""
 
 import asyncio
+import json
 import socket
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from flows.service.access_log import AccessLog
 from flows.service.admit import Admission
 from flows.service.app import Parts, create_app
-from flows.service.connections import DeadlineProtocol, sweep
 from flows.service.delivery import Delivery
 from flows.service.front import Front
 from flows.service.limits import Intake, Limits
@@ -27,8 +26,11 @@ from flows.service.refusals import Refusals
 from flows.service.spool import Spool, SpoolLimits
 from flows.service.state import Serving
 from flows.service.swap import Reconciler
+from storage.http.access_log import STDERR, AccessLog
+from storage.http.deadlines import ConnectionLimits, DeadlineProtocol, sweep
 from storage.lake import Lake
 
+CONNECTIONS = 4096
 DRAIN_S = 15
 HAND_OVER_S = 10.0
 
@@ -45,6 +47,32 @@ class Place:
     environment: str
     keys: Path
     folder: Path
+
+
+class ServiceProtocol(DeadlineProtocol):
+    """Answers bytes that are no HTTP in the same form as any other bad request."""
+
+    def answer_bad_request(self, problem: str) -> None:
+        """JSON with the problem and its remedy."""
+        body = json.dumps({"error": problem, "remedy": "send HTTP/1.1"}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        for event in (
+            h11.Response(status_code=400, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+def connection_limits(limits: Limits) -> ConnectionLimits:
+    """One deadline for each part of a message: all of them are small."""
+    seconds = limits.request_s
+    return ConnectionLimits(CONNECTIONS, headers_s=seconds, pause_s=seconds, message_s=seconds)
 
 
 class Service:
@@ -88,7 +116,7 @@ class Service:
             metrics=metrics,
             delivery_problem=lambda: self.delivery.problem,
         )
-        self._log = AccessLog(sys.stderr.fileno())
+        self._log = AccessLog(STDERR)
         self._server: uvicorn.Server | None = None
         self.app: ASGIApp = Front(
             create_app(parts, lifespan=self._lifespan), metrics=metrics, log=self._log
@@ -98,7 +126,7 @@ class Service:
         """Serve on the socket until SIGTERM or SIGINT, then drain."""
         config = uvicorn.Config(
             self.app,
-            http=DeadlineProtocol,
+            http=ServiceProtocol.with_limits(connection_limits(self._limits)),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -113,7 +141,6 @@ class Service:
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        self._log.start()
         self.delivery.start()
         self.reconciler.start()
         sweeper = asyncio.create_task(self._sweep())
@@ -126,13 +153,12 @@ class Service:
 
     async def _sweep(self) -> None:
         if self._server is not None:
-            connections = self._server.server_state.connections
-            await sweep(connections, deadline_s=self._limits.request_s)
+            await sweep(self._server.server_state.connections)
 
     def _hand_over(self) -> None:
         self.delivery.stop(timeout_s=HAND_OVER_S)
         self.spool.close()
-        self._log.stop()
+        self._log.close()
 
     def _declare(self, deployment: Deployment) -> None:
         for model in deployment.models:

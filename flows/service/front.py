@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.service.access_log import AccessLog
 from flows.service.metrics import Metrics
+from storage.http.access_log import AccessLog
 
 # Asked every second by whoever watches; their lines would bury the others.
 _UNLOGGED = ("/health", "/v2/health", "/metrics")

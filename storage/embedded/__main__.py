@@ -21,19 +21,15 @@ import uvicorn
 from starlette.applications import Starlette
 
 from storage.embedded.app import create_app
-from storage.embedded.http.access_log import AccessLog
-from storage.embedded.http.deadlines import (
-    MOST_HEADER_BYTES,
-    DeadlineProtocol,
-    allow_descriptors,
-    sweep,
-)
+from storage.embedded.http.connections import LIMITS, MOST_HEADER_BYTES, LakeProtocol
 from storage.embedded.keys import first_key
 from storage.embedded.keys.access_keys import ADMIN, EVERYTHING
 from storage.embedded.keys.keyring import Keyring
 from storage.embedded.keys.sessions import Credentials
 from storage.embedded.lake import make_durable_folder
 from storage.errors import Refused, StorageError, Unavailable
+from storage.http.access_log import AccessLog
+from storage.http.deadlines import allow_descriptors, sweep
 
 DRAIN_S = 30
 BACKLOG = 512
@@ -51,10 +47,10 @@ def main() -> int:
     except StorageError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
         return 1
-    allow_descriptors()
+    allow_descriptors(LIMITS)
     config = uvicorn.Config(
         app,
-        http=DeadlineProtocol,
+        http=LakeProtocol,
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=DRAIN_S,

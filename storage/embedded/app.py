@@ -15,7 +15,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from storage.embedded.http.access_log import AccessLog
 from storage.embedded.http.calls import (
     HEAD_CHANGES_AT_ONCE,
     Call,
@@ -49,6 +48,7 @@ from storage.embedded.s3.multipart import remove_orphans
 from storage.embedded.s3.sigv4 import is_signed
 from storage.embedded.upkeep.boot import open_sound
 from storage.errors import StorageError
+from storage.http.access_log import AccessLog
 
 API = "/api/v1"
 KeyOf = Callable[[Request], Key | None]

@@ -9,8 +9,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from storage.embedded.http.access_log import AccessLog
 from storage.embedded.http.metrics import API, GATEWAY, Metrics
+from storage.http.access_log import AccessLog
 
 # Asked every second by whoever watches; their lines would bury the others.
 _UNLOGGED = ("/metrics", "/api/v1/healthcheck", "/_health")

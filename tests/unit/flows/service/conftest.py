@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.service.access_log import AccessLog
 from flows.service.app import Parts, create_app
 from flows.service.encode import EncodingFile
 from flows.service.front import Front
@@ -21,6 +20,7 @@ from flows.service.predict import Predictor
 from flows.service.requests import Signature
 from flows.service.spool import Spool, SpoolLimits
 from flows.service.state import Serving
+from storage.http.access_log import AccessLog
 
 ENCODING = EncodingFile(
     format="headrace-encoding/v1",
@@ -103,12 +103,10 @@ def application(
         delivery_problem=lambda: "",
     )
     path = tmp_path / "access.jsonl"
-    with path.open("wb") as file:
-        log = AccessLog(file.fileno())
-        log.start()
-        transport = httpx.ASGITransport(Front(create_app(parts), metrics=metrics, log=log))
-        client = httpx.AsyncClient(transport=transport, base_url="http://service")
-        made = Application(client, serving, spool, intake, path)
-        made.deploy(make_model())
-        yield made
-        log.stop()
+    log = AccessLog(path)
+    transport = httpx.ASGITransport(Front(create_app(parts), metrics=metrics, log=log))
+    client = httpx.AsyncClient(transport=transport, base_url="http://service")
+    made = Application(client, serving, spool, intake, path)
+    made.deploy(make_model())
+    yield made
+    log.close()

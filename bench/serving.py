@@ -127,10 +127,10 @@ def serve_headrace(folder: Path, port: int) -> None:
 
     from flows.service.__main__ import listen
     from flows.service.assembly import Place, Service
-    from flows.service.encode import EncodingFile
-    from flows.service.limits import Limits
-    from flows.service.model import Deployment, ServedModel
-    from flows.service.spool import SpoolLimits
+    from flows.service.http.limits import Limits
+    from flows.service.models.encode import EncodingFile
+    from flows.service.models.model import Deployment, ServedModel
+    from flows.service.predictions.spool import SpoolLimits
     from security.policy.key_homes import init_keys
     from storage.lake import Lake
     from storage.lake.client import Access

@@ -97,8 +97,8 @@ def _run(given: argparse.Namespace) -> None:
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
     from flows.service.assembly import Service, connection_limits
-    from flows.service.limits import Limits
-    from flows.service.spool import SpoolLimits
+    from flows.service.http.limits import Limits
+    from flows.service.predictions.spool import SpoolLimits
     from security.policy.key_homes import forbid_core_dumps
     from storage.http.deadlines import allow_descriptors
 

@@ -13,19 +13,19 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from flows.service.admit import Admission
-from flows.service.app import Parts, create_app
-from flows.service.delivery import Delivery
-from flows.service.front import Front
-from flows.service.limits import Intake, Limits
-from flows.service.metrics import Metrics
-from flows.service.model import Deployment
-from flows.service.offer import Source
-from flows.service.predict import Predictor
-from flows.service.refusals import Refusals
-from flows.service.spool import Spool, SpoolLimits
-from flows.service.state import Serving
-from flows.service.swap import Reconciler
+from flows.service.http.front import Front
+from flows.service.http.limits import Intake, Limits
+from flows.service.http.predict import Predictor
+from flows.service.http.routes import Parts, create_app
+from flows.service.http.telemetry import Metrics
+from flows.service.models.admit import Admission
+from flows.service.models.model import Deployment
+from flows.service.models.offer import Source
+from flows.service.models.refusals import Refusals
+from flows.service.models.state import Serving
+from flows.service.models.swap import Reconciler
+from flows.service.predictions.delivery import Delivery
+from flows.service.predictions.spool import Spool, SpoolLimits
 from storage.http.access_log import STDERR, AccessLog
 from storage.http.deadlines import ConnectionLimits, DeadlineProtocol, sweep
 from storage.lake import Lake

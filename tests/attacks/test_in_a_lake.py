@@ -19,10 +19,10 @@ from flows import audit
 from flows.audit import reading
 from flows.release import promote as promoting
 from flows.release import timestamp
-from flows.service import admit
-from flows.service.admit import Admission, Admitted
-from flows.service.offer import Source
-from flows.service.state import Serving
+from flows.service.models import admit
+from flows.service.models.admit import Admission, Admitted
+from flows.service.models.offer import Source
+from flows.service.models.state import Serving
 from flows.trust.installation import Trusted
 from security.audit.log import Log, Peaks
 from security.audit.merkle import CompactRange

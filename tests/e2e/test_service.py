@@ -25,8 +25,8 @@ import pytest
 
 from flows import audit
 from flows.pipeline import load_pipeline
-from flows.service.admit import Admission, Admitted
-from flows.service.offer import Source
+from flows.service.models.admit import Admission, Admitted
+from flows.service.models.offer import Source
 from flows.tables import predictions
 from security.errors import Untrusted
 from security.formats.strict_json import to_bytes

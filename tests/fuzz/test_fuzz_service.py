@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from flows.errors import StageError
-from flows.service import inference, invocations
-from flows.service.encode import Encoder, EncodingFile
-from flows.service.requests import Signature, read_json
+from flows.service.http import inference, invocations
+from flows.service.models.encode import Encoder, EncodingFile
+from flows.service.models.rows import Signature, read_json
 
 NAMES = ["invocations", "infer"]
 CARRIERS = ("AA", "B6", "UA")

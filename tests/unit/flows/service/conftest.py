@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.service.app import Parts, create_app
-from flows.service.encode import EncodingFile
-from flows.service.front import Front
-from flows.service.limits import Intake, Limits
-from flows.service.metrics import Metrics
-from flows.service.model import Deployment, ServedModel
-from flows.service.predict import Predictor
-from flows.service.requests import Signature
-from flows.service.spool import Spool, SpoolLimits
-from flows.service.state import Serving
+from flows.service.http.front import Front
+from flows.service.http.limits import Intake, Limits
+from flows.service.http.predict import Predictor
+from flows.service.http.routes import Parts, create_app
+from flows.service.http.telemetry import Metrics
+from flows.service.models.encode import EncodingFile
+from flows.service.models.model import Deployment, ServedModel
+from flows.service.models.rows import Signature
+from flows.service.models.state import Serving
+from flows.service.predictions.spool import Spool, SpoolLimits
 from storage.http.access_log import AccessLog
 
 ENCODING = EncodingFile(

@@ -11,7 +11,7 @@ from examples.flights.pipeline import pipeline
 from flows.errors import GateFailed
 from flows.gate.gates import judge, require_passed
 from flows.learn.fit import fit
-from flows.service.encode import Encoder
+from flows.service.models.encode import Encoder
 
 TREES = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 

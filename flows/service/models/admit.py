@@ -23,10 +23,10 @@ import orjson
 from pydantic import ValidationError
 
 from flows.errors import Misconfigured
-from flows.service.encode import EncodingFile
-from flows.service.model import Deployment, ServedModel
-from flows.service.offer import Offer, Source
-from flows.service.requests import take_rows
+from flows.service.models.encode import EncodingFile
+from flows.service.models.model import Deployment, ServedModel
+from flows.service.models.offer import Offer, Source
+from flows.service.models.rows import take_rows
 from flows.trust.installation import local_policy, require_own_releases
 from flows.trust.key_access import recipient
 from flows.trust.newest_index import GRACE

@@ -14,12 +14,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 
 from flows.errors import ContractBroken
-from flows.service import inference
-from flows.service.limits import Intake
-from flows.service.metrics import Metrics
-from flows.service.predict import Answer, Call, Predictor, shadow_distances, unknown_model
-from flows.service.spool import Spool
-from flows.service.state import Serving
+from flows.service.http import inference
+from flows.service.http.limits import Intake
+from flows.service.http.predict import Answer, Call, Predictor, shadow_distances, unknown_model
+from flows.service.http.telemetry import Metrics
+from flows.service.models.state import Serving
+from flows.service.predictions.spool import Spool
 
 NAME, VERSION = "headrace", "0.1.0"
 STATUS = {

@@ -10,8 +10,8 @@ from io import BytesIO
 import orjson
 import polars as pl
 
-from flows.service.segments import Columns, Segment
-from flows.service.spool import Spool
+from flows.service.predictions.segments import Columns, Segment
+from flows.service.predictions.spool import Spool
 from storage.errors import Conflict, StorageError
 from storage.lake import Lake
 from storage.landing import deliver

@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from flows.errors import ContractBroken
-from flows.service import inference, invocations
-from flows.service.requests import Rows, Signature, read_json, take_rows
+from flows.service.http import inference, invocations
+from flows.service.models.rows import Rows, Signature, read_json, take_rows
 
 ROWS = [{"carrier": "AA", "distance_mi": 100.0}, {"carrier": None, "distance_mi": 2.5}]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.errors import ContractBroken
-from flows.service.encode import Encoder, EncodingFile
-from flows.service.requests import Signature, Value
-from flows.service.segments import Columns
+from flows.service.models.encode import Encoder, EncodingFile
+from flows.service.models.rows import Signature, Value
+from flows.service.predictions.segments import Columns
 
 INPUT, PROBABILITIES = "features", "probabilities"
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flows.service.segments import recover
-from flows.service.spool import Counts
+from flows.service.predictions.segments import recover
+from flows.service.predictions.spool import Counts
 
 ROW = {"carrier": "AA", "distance_mi": 100.0}
 JSON = {"content-type": "application/json"}

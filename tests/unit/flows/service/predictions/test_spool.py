@@ -15,9 +15,9 @@ import polars as pl
 import pytest
 
 from flows.errors import Misconfigured
-from flows.service.delivery import read_segment
-from flows.service.segments import Columns
-from flows.service.spool import Counts, Spool, SpoolLimits
+from flows.service.predictions.delivery import read_segment
+from flows.service.predictions.segments import Columns
+from flows.service.predictions.spool import Counts, Spool, SpoolLimits
 
 COLUMNS: Columns = {"name": "String", "x": "Float64", "at": "Moment"}
 LINE = b'{"name":"a","x":1.5,"at":1372680000000001}\n'
@@ -56,7 +56,7 @@ def test_what_a_killed_process_spooled_is_found_again_without_its_torn_line(tmp_
     program = f"""
         import os
         from pathlib import Path
-        from flows.service.spool import Spool, SpoolLimits
+        from flows.service.predictions.spool import Spool, SpoolLimits
         spool = Spool(Path({str(tmp_path)!r}), prefix="test", limits=SpoolLimits(idle_s=600))
         columns = spool.declare({dict(COLUMNS)!r})
         for _ in range(7):
@@ -134,8 +134,8 @@ def test_rows_whose_sync_failed_are_still_delivered(tmp_path: Path) -> None:
     spool_folder = tmp_path / "spool"
     program = f"""
         from pathlib import Path
-        from flows.service.delivery import read_segment
-        from flows.service.spool import Spool, SpoolLimits
+        from flows.service.predictions.delivery import read_segment
+        from flows.service.predictions.spool import Spool, SpoolLimits
         spool = Spool(Path({str(spool_folder)!r}), prefix="test", limits=SpoolLimits(idle_s=600))
         columns = spool.declare({dict(COLUMNS)!r})
         spool.append({LINE!r}, rows=1, columns=columns)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.errors import ContractBroken
-from flows.service.inference import matrix_records
-from flows.service.requests import Rows, Signature, check_row_count, take_rows
+from flows.service.http.inference import matrix_records
+from flows.service.models.rows import Rows, Signature, check_row_count, take_rows
 
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 

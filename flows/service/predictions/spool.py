@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from flows.errors import Misconfigured
-from flows.service.segments import (
+from flows.service.predictions.segments import (
     Columns,
     OpenSegment,
     Segment,

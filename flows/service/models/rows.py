@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from flows.errors import ContractBroken
-from flows.service.encode import EncodingFile
+from flows.service.models.encode import EncodingFile
 
 MAX_TEXT = 256
 AT = "at"

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import orjson
 
 from flows.errors import ContractBroken
-from flows.service import inference, invocations
-from flows.service.model import Deployment, ServedModel
-from flows.service.requests import Rows, read_json
-from flows.service.spool import Spool
-from flows.service.state import Serving
+from flows.service.http import inference, invocations
+from flows.service.models.model import Deployment, ServedModel
+from flows.service.models.rows import Rows, read_json
+from flows.service.models.state import Serving
+from flows.service.predictions.spool import Spool
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 

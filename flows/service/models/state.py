@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from flows.service.model import Deployment
+from flows.service.models.model import Deployment
 
 
 @dataclass(frozen=True, slots=True)

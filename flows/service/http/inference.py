@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.errors import ContractBroken
-from flows.service.requests import AT, Rows, Signature, check_row_count, take_rows
+from flows.service.models.rows import AT, Rows, Signature, check_row_count, take_rows
 
 MATRIX = "features"
 OUTPUT = "score"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flows.errors import ContractBroken, Misconfigured
 from flows.learn.fit import Encoding
-from flows.service.encode import Encoder
+from flows.service.models.encode import Encoder
 
 ENCODING = Encoding(("load", "carrier", "hour"), {"carrier": ("AA", "DL", "Ω\x00")})
 

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from flows.service.admit import Admission
-from flows.service.model import Deployment
-from flows.service.offer import Offer, Source
-from flows.service.refusals import Refusals
-from flows.service.state import Refusal, Serving
+from flows.service.models.admit import Admission
+from flows.service.models.model import Deployment
+from flows.service.models.offer import Offer, Source
+from flows.service.models.refusals import Refusals
+from flows.service.models.state import Refusal, Serving
 from storage.errors import NotFound, StorageError, Unavailable
 
 PERIOD_S = 1.0

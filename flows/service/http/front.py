@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.service.metrics import Metrics
+from flows.service.http.telemetry import Metrics
 from storage.http.access_log import AccessLog
 
 # Asked every second by whoever watches; their lines would bury the others.

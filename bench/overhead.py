@@ -29,6 +29,7 @@ import polars as pl
 
 from examples.flights.feed import delivery, month_bounds
 from examples.flights.pipeline import pipeline
+from flows.context import read_code
 from flows.gate.opened import open_candidate
 from flows.gate.verdict import measure_gates, signed_verdict
 from flows.ingest.land import land, waiting
@@ -40,7 +41,6 @@ from flows.learn.window import prepare
 from flows.monitor.decide import decide
 from flows.monitor.observe import observe, served_rows
 from flows.monitor.rules import MonitorRules
-from flows.origin import code
 from flows.pipeline import Pipeline
 from flows.profile.performance import performance
 from flows.profile.profile import Profile
@@ -156,7 +156,7 @@ def stage_train(lake: Lake, repo: str, keys: Path, work: Path) -> tuple[float, b
         data_sha256=manifests(lake, data, [d.name for d in pipeline.datasets]),
         branch="main",
         cutoff=CUTOFF,
-        code=code(Path.cwd()),
+        code=read_code(Path.cwd()),
         hyperparameters=fitted.hyperparameters,
         started=datetime.now(UTC),
         files=candidate.files,

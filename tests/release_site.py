@@ -17,11 +17,18 @@ from typer.testing import CliRunner, Result
 from examples.flights.pipeline import pipeline as flights
 from flows.audit import append, registration
 from flows.cli.main import assemble
+from flows.context import Context
 from flows.ingest.land import land, waiting
 from flows.pipeline import Gate, Pipeline
 from flows.release.promote import Promotion, promote
-from flows.release.rollback import EnvironmentRollback, roll_back_environment
+from flows.release.rollback import (
+    EnvironmentRollback,
+    RollbackRequest,
+    carry_out,
+    plan_rollback,
+)
 from flows.release.timestamp import refresh_timestamp
+from flows.settings import Settings
 from flows.trust.installation import Trusted
 from security.policy.key_homes import load_signer
 from security.policy.trust_policy import TrustPolicy, load_root
@@ -36,6 +43,14 @@ from tests.tiny_model import tiny_model
 
 GATES = (Gate("log_loss", "<=", "0.5"),)
 MEASURED = {"log_loss": "0.41", "log_loss_excess": "-0.01"}
+
+
+def context_of(lake: Lake, pipeline: Pipeline, keys: Path, *, actor: str = "") -> Context:
+    """A context whose keys are in `keys`, as a process with that home has it."""
+    assert keys.name == "keys"
+    home = keys.parent
+    settings = Settings(root=home.parent, home=home, lake_endpoint=None)
+    return Context(settings, lake, pipeline, actor)
 
 
 @dataclass(frozen=True)
@@ -57,6 +72,9 @@ class Site:
         done = self.run(*arguments, "--json")
         assert done.exit_code == 0, done.output
         return json.loads(done.stdout)
+
+    def context(self, actor: str = "") -> Context:
+        return context_of(self.lake, self.pipeline, self.keys, actor=actor)
 
     @property
     def policy(self) -> TrustPolicy:
@@ -142,32 +160,15 @@ class Site:
     def promote(
         self, ref: ReleaseRef, reason: str = "registered", actor: str = "serve"
     ) -> Promotion:
-        return promote(
-            self.lake,
-            self.pipeline,
-            ref,
-            environment="production",
-            keys_folder=self.keys,
-            reason=reason,
-            actor=actor,
-        )
+        return promote(self.context(actor), ref, environment="production", reason=reason)
 
     def timestamp(self) -> bool:
-        trusted = Trusted.load(self.keys)
-        return refresh_timestamp(
-            self.lake, self.pipeline, environment="production", trusted=trusted
-        )
+        return refresh_timestamp(self.context(), environment="production")
 
     def roll_back(self, reason: str, **options: Any) -> EnvironmentRollback:
-        return roll_back_environment(
-            self.lake,
-            self.pipeline,
-            environment="production",
-            keys_folder=self.keys,
-            reason=reason,
-            actor="ana",
-            **options,
-        )
+        context = self.context("ana")
+        asked = RollbackRequest("production", reason, **options)
+        return carry_out(context, plan_rollback(context, asked))
 
     def damage(self, ref: ReleaseRef) -> None:
         """Flip one byte of the sealed model, as somebody with write access to the lake could."""

@@ -22,13 +22,13 @@ from examples.flights.feed import MONTHS, Feeds, delivery, month_bounds
 from examples.flights.service import Service
 from examples.flights.traffic import replay, requests
 from examples.flights.year import request, rows_of
-from flows.context import Stage
+from flows.context import Context
 from flows.errors import EmptyWindow, Misconfigured
 from flows.ingest.land import waiting
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
 from flows.release.register import registration
-from flows.release.rollback import roll_back_environment
+from flows.release.rollback import RollbackRequest, carry_out, plan_rollback
 from flows.tables import PREDICTIONS
 from storage.errors import Conflict
 from storage.landing import deliver, take_stock
@@ -58,10 +58,10 @@ class Started:
 class Demo:
     """Delivers the months, sends the traffic, and waits for what the deployments do."""
 
-    def __init__(self, stage: Stage, tell: Tell) -> None:
-        self.stage = stage
+    def __init__(self, context: Context, tell: Tell) -> None:
+        self.context = context
         self.tell = tell
-        self.serving = Service(stage.settings.service_url)
+        self.serving = Service(context.settings.service_url)
         self._shown_rollback = False
 
     def bootstrap(self) -> None:
@@ -91,19 +91,13 @@ class Demo:
 
     def back_and_forward(self) -> None:
         """Take model and data back to the release before; then let the same batches land again."""
-        stage, environment = self.stage, self.stage.settings.environment
-        before = rows_of(stage, stage.lake.pin(stage.pipeline.repository))
-        done = roll_back_environment(
-            stage.lake,
-            stage.pipeline,
-            environment=environment,
-            keys_folder=stage.settings.keys,
-            reason=f"demo of {datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
-            actor="demo",
-            may_run_again=True,
-            by=stage.by,
+        context, environment = self.context.acting("demo"), self.context.settings.environment
+        before = rows_of(context, context.lake.pin(context.pipeline.repository))
+        asked = RollbackRequest(
+            environment, f"demo of {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", may_run_again=True
         )
-        after = rows_of(stage, stage.lake.pin(stage.pipeline.repository))
+        done = carry_out(context, plan_rollback(context, asked))
+        after = rows_of(context, context.lake.pin(context.pipeline.repository))
         undone = len(done.data.details["supersedes"]) if done.data else 0
         self.tell(
             "rollback",
@@ -112,7 +106,7 @@ class Demo:
         )
         self._await_serving(str(done.release))
         landed = self._ingest()
-        restored = rows_of(stage, stage.lake.pin(stage.pipeline.repository))
+        restored = rows_of(context, context.lake.pin(context.pipeline.repository))
         same = "as before" if restored == before else f"NOT as before: {restored}"
         self.tell("ingest", f"{landed} Rows are {same}.")
         reason = f"forward again after index {done.index}"
@@ -136,22 +130,22 @@ class Demo:
             return False
         data = _parquet(frame)
         try:
-            repository = self.stage.pipeline.repository
-            deliver(self.stage.lake, repository, dataset, batch, {"part-0.parquet": data})
+            repository = self.context.pipeline.repository
+            deliver(self.context.lake, repository, dataset, batch, {"part-0.parquet": data})
         except Conflict:
             return False
         return True
 
     def _traffic(self, month: int) -> None:
         start, end = month_bounds(month)
-        data = self.stage.lake.pin(self.stage.pipeline.repository)
+        data = self.context.lake.pin(self.context.pipeline.repository)
         if self._served(start, end):
             self.tell("serve", f"{_name(month)} was asked for before")
             return
-        frames = self.stage.frames(data)
-        batches = requests(self.stage.pipeline, frames, start=start, end=end)
+        frames = self.context.frames(data)
+        batches = requests(self.context.pipeline, frames, start=start, end=end)
         try:
-            answered = replay(self.stage.settings.service_url, batches, name=request(month))
+            answered = replay(self.context.settings.service_url, batches, name=request(month))
         except EmptyWindow as error:
             raise Misconfigured(
                 f"The flights of {_name(month)} are not in the lake: a rollback took them back.",
@@ -162,13 +156,13 @@ class Demo:
         self.tell("serve", f"{_name(month)}: {told}")
 
     def _served(self, start: datetime, end: datetime) -> bool:
-        data = self.stage.lake.pin(self.stage.pipeline.repository)
-        rows = self.stage.scan(data, PREDICTIONS)
+        data = self.context.lake.pin(self.context.pipeline.repository)
+        rows = self.context.scan(data, PREDICTIONS)
         if rows is None:
             return False
         within = rows.filter(pl.col("at") >= start, pl.col("at") < end)
-        served = within.select(pl.col(self.stage.pipeline.key).n_unique()).collect().item()
-        departing = self.stage.pipeline.entities(self.stage.frames(data)).filter(
+        served = within.select(pl.col(self.context.pipeline.key).n_unique()).collect().item()
+        departing = self.context.pipeline.entities(self.context.frames(data)).filter(
             pl.col("at") >= start, pl.col("at") < end
         )
         return bool(served == departing.select(pl.len()).collect().item())
@@ -177,8 +171,8 @@ class Demo:
         """One run, or two if the service handed its last predictions over after stock-taking."""
         message = self._run("ingest/ingest", {}).message
         self.serving.await_delivered(PATIENCE_S)
-        pipeline = self.stage.pipeline
-        if waiting(self.stage.lake, pipeline, take_stock(self.stage.lake, pipeline.repository)):
+        pipeline = self.context.pipeline
+        if waiting(self.context.lake, pipeline, take_stock(self.context.lake, pipeline.repository)):
             message = f"{message} {self._run('ingest/ingest', {}).message}"
         return message
 
@@ -195,17 +189,17 @@ class Demo:
             self._follow(decision)
 
     def _decision(self, named: str) -> Decision:
-        data = self.stage.lake.pin(self.stage.pipeline.repository)
-        run_id = records.run_id("monitor", self.stage.pipeline.name, named)
+        data = self.context.lake.pin(self.context.pipeline.repository)
+        run_id = records.run_id("monitor", self.context.pipeline.name, named)
         record = records.find(
-            self.stage.lake, data.repository, data.commit, stage="monitor", run=run_id
+            self.context.lake, data.repository, data.commit, stage="monitor", run=run_id
         )
         if record is None:
             raise Misconfigured(
                 f"The monitor run of {named} left no record.",
-                remedy=f"Look at its log in {self.stage.settings.prefect_url}.",
+                remedy=f"Look at its log in {self.context.settings.prefect_url}.",
             )
-        found = {e.decision.id: e.decision for e in ledger.entries(self.stage.lake, data)}
+        found = {e.decision.id: e.decision for e in ledger.entries(self.context.lake, data)}
         return found[record.details["decision"]]
 
     def _follow(self, decision: Decision) -> None:
@@ -230,11 +224,11 @@ class Demo:
 
     def _training(self, kind: str, what: str) -> str:
         """The run id of a training, which names its candidate too."""
-        return records.run_id("train", self.stage.pipeline.name, kind, what)
+        return records.run_id("train", self.context.pipeline.name, kind, what)
 
     def _await_verdict(self, kind: str, what: str) -> tuple[Record, str]:
         """What the gates found, and the release that came of it; empty if the champion stays."""
-        candidate, name = self._training(kind, what), self.stage.pipeline.name
+        candidate, name = self._training(kind, what), self.context.pipeline.name
         verdict = self._await_record("gate", candidates.gate_run(candidate))
         if not verdict.details["passed"]:
             self.tell("gate", str(verdict.details["outcome"]))
@@ -242,17 +236,17 @@ class Demo:
         gates, rival = len(verdict.details["gates"]), verdict.details["against"]
         self.tell("gate", f"{gates} of {gates} passed on {_rows(verdict)}, against {rival}")
         registered = _until(
-            lambda: registration(self.stage.lake, name, candidate),
+            lambda: registration(self.context.lake, name, candidate),
             f"the release of candidate {candidate[:12]}",
         )
         return verdict, str(registered.details["release"])
 
     def _await_record(self, stage: str, run_id: str) -> Record:
-        repository = self.stage.pipeline.repository
+        repository = self.context.pipeline.repository
 
         def look() -> Record | None:
-            head = self.stage.lake.pin(repository).commit
-            return records.find(self.stage.lake, repository, head, stage=stage, run=run_id)
+            head = self.context.lake.pin(repository).commit
+            return records.find(self.context.lake, repository, head, stage=stage, run=run_id)
 
         return _until(look, f"the record of {stage} {run_id[:12]}")
 
@@ -268,15 +262,15 @@ class Demo:
         return max((i for i, r in self._indexes() if r == release), default=None)
 
     def _indexes(self) -> list[tuple[int, str]]:
-        pin = self.stage.lake.pin(self.stage.pipeline.releases)
-        found = records.at(self.stage.lake, pin, stage="serve")
+        pin = self.context.lake.pin(self.context.pipeline.releases)
+        found = records.at(self.context.lake, pin, stage="serve")
         return [(int(r.details["index"]), str(r.details["release"])) for r in found]
 
     def _run(self, deployment: str, parameters: dict[str, Any]) -> Started:
         run = run_deployment(
             deployment, parameters=parameters, timeout=PATIENCE_S, poll_interval=0.3
         )
-        started = _describe(run, self.stage.settings.prefect_url)
+        started = _describe(run, self.context.settings.prefect_url)
         if started.state != "Completed":
             raise Misconfigured(
                 f"{deployment} ended as {started.state}: {started.message}",

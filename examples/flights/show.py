@@ -14,7 +14,7 @@ from examples.flights.feed import MONTHS, YEAR
 from flows.settings import Settings
 
 if TYPE_CHECKING:
-    from flows.context import Stage
+    from flows.context import Context
     from flows.monitor.decide import Decision
 
 STEPS = {
@@ -48,22 +48,22 @@ def run_demo(settings: Settings) -> None:
     """The whole year on the running machine, then what it came to."""
     _use_own_prefect(settings)
     from examples.flights.demo import FIRST_LIVE_MONTH, Demo
-    from flows.context import open_stage
+    from flows.context import open_run
 
     console = _console()
-    stage, tell = open_stage(), Teller(console)
-    demo = Demo(stage, tell)
+    context, tell = open_run(), Teller(console)
+    demo = Demo(context, tell)
     console.rule(f"January to March {YEAR}", style="dim")
     demo.bootstrap()
     for month in range(FIRST_LIVE_MONTH, MONTHS[-1] + 1):
         console.rule(f"{month_name[month]} {YEAR}", style="dim")
         demo.live_month(month)
     console.rule("The year", style="dim")
-    console.print(year_table(stage))
+    console.print(year_table(context))
     _farewell(console, settings, demo.newest_release(), time.monotonic() - tell.started)
 
 
-def year_table(stage: "Stage") -> Table:
+def year_table(context: "Context") -> Table:
     """One line a month, as the records on main have it; losses are log loss in nats."""
     from examples.flights.year import year
 
@@ -73,7 +73,7 @@ def year_table(stage: "Stage") -> Table:
         table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("started", no_wrap=True)
-    for one in year(stage):
+    for one in year(context):
         decision = one.decision
         table.add_row(
             month_abbr[one.month],

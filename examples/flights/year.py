@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from examples.flights.feed import MONTHS, YEAR
-from flows.context import Stage
+from flows.context import Context
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
 from flows.tables import PREDICTIONS
@@ -30,18 +30,18 @@ class Month:
     triggered: str
 
 
-def year(stage: Stage) -> list[Month]:
+def year(context: Context) -> list[Month]:
     """Every month that has arrived, from the records on main."""
-    data = stage.lake.pin(stage.pipeline.repository)
-    ingested = records.at(stage.lake, data, stage="ingest")
-    monitored = {r.run_id: r for r in records.at(stage.lake, data, stage="monitor")}
-    trained = {r.details["decision"]: r for r in records.at(stage.lake, data, stage="train")}
-    released = _released(stage)
-    decisions = {e.decision.id: e.decision for e in ledger.entries(stage.lake, data)}
+    data = context.lake.pin(context.pipeline.repository)
+    ingested = records.at(context.lake, data, stage="ingest")
+    monitored = {r.run_id: r for r in records.at(context.lake, data, stage="monitor")}
+    trained = {r.details["decision"]: r for r in records.at(context.lake, data, stage="train")}
+    released = _released(context)
+    decisions = {e.decision.id: e.decision for e in ledger.entries(context.lake, data)}
     found = []
     for month in MONTHS:
         arrived = [r for r in ingested if _is_feed_of(r, month)]
-        judged = monitored.get(records.run_id("monitor", stage.pipeline.name, request(month)))
+        judged = monitored.get(records.run_id("monitor", context.pipeline.name, request(month)))
         decision = decisions.get(str(judged.details["decision"])) if judged else None
         found.append(_month(month, arrived, judged, decision, trained, released))
     return [month for month in found if month.delivered]
@@ -52,20 +52,20 @@ def request(month: int) -> str:
     return f"{YEAR}-{month:02d}"
 
 
-def rows_of(stage: Stage, pin: Pin) -> dict[str, int]:
+def rows_of(context: Context, pin: Pin) -> dict[str, int]:
     """Rows of every dataset of the pipeline at a commit."""
     from storage.tables import snapshot
 
     return {
-        d.name: snapshot(stage.lake, pin.repository, pin.commit, d.name).rows
-        for d in stage.pipeline.datasets
+        d.name: snapshot(context.lake, pin.repository, pin.commit, d.name).rows
+        for d in context.pipeline.datasets
     }
 
 
-def _released(stage: Stage) -> dict[str, str]:
+def _released(context: Context) -> dict[str, str]:
     """Training to the release that came of it."""
-    pin = registry.head(stage.lake, stage.pipeline.name)
-    found = records.at(stage.lake, pin, stage=registry.STAGE)
+    pin = registry.head(context.lake, context.pipeline.name)
+    found = records.at(context.lake, pin, stage=registry.STAGE)
     return {str(r.details["candidate"]): str(r.details["release"]) for r in found}
 
 

@@ -3,29 +3,25 @@
 from datetime import UTC, datetime
 
 from flows.audit import reading
-from flows.pipeline import Pipeline
+from flows.context import Context
 from flows.trust import key_access
-from flows.trust.installation import Trusted
 from security.audit.log import Checkpoint, sign_checkpoint, verify_checkpoint
 from security.policy.trust_policy import TrustPolicy
 from security.release.index import moment_text
-from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.runs import Provenance, Run, commit_once, records
+from storage.runs import Run, records
 
 STAGE = "checkpoint"
 
 
-def refresh_checkpoint(
-    lake: Lake, pipeline: Pipeline, *, trusted: Trusted, by: Provenance | None = None
-) -> bool:
+def refresh_checkpoint(context: Context) -> bool:
     """Sign a checkpoint if the log grew since the standing one; True if one was signed.
 
     The signer goes by what it knew of the log itself, and by the standing checkpoint.
     Raises: Untrusted if the log was truncated, rewritten or forked; BadKey without the role.
     """
-    pin = registry.head(lake, pipeline.name)
+    lake, trusted, pin = context.lake, context.trusted, context.pin_releases()
     known = reading.read_floor(reading.floor_path(trusted.floors, pin.repository))
     now = reading.check_grown(lake, pin, trusted.floors)
     standing = standing_checkpoint(lake, pin, trusted.policy)
@@ -42,8 +38,7 @@ def refresh_checkpoint(
         run.details.update(size=now.size, root=now.tree.root)
 
     run_id = records.run_id(STAGE, str(now.size), now.tree.root)
-    done = commit_once(lake, pipeline.releases, stage=STAGE, run_id=run_id, body=body, by=by)
-    return not done.already
+    return not context.commit_release(STAGE, run_id, body).already
 
 
 def standing_checkpoint(lake: Lake, pin: Pin, policy: TrustPolicy) -> Checkpoint | None:

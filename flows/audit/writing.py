@@ -11,6 +11,7 @@ from pathlib import Path
 
 from flows.audit import reading, spool
 from flows.audit.events import SERVICE, Event, refusal
+from flows.context import Context
 from security.audit.log import SEGMENT, line_of
 from security.errors import CannotDecrypt, Untrusted
 from security.formats.strict_json import to_bytes
@@ -66,26 +67,23 @@ def record(
 
 
 @contextmanager
-def refusals(
-    lake: Lake,
-    pipeline: str,
-    *,
-    actor: str,
-    subject: str,
-    step: str = "",
-    keys: Path | None = None,
-    by: Provenance | None = None,
-) -> Iterator[None]:
+def refusals(context: Context, *, subject: str, step: str = "", actor: str = "") -> Iterator[None]:
     """Tell the log of a verification or decryption that fails inside; the error goes on.
 
-    What the lake does not take is kept beside the `keys` folder until it does.
+    `actor` is the context's own unless another is named. What the lake does not take is kept
+    beside the keys folder until it does.
     """
     try:
         yield
     except (Untrusted, CannotDecrypt) as error:
-        event = refusal(actor, subject, error, step=step)
-        folder = keys.parent / "audit-spool" if keys else None
-        record(lake, pipeline, event, spool_folder=folder, by=by)
+        event = refusal(actor or context.actor, subject, error, step=step)
+        record(
+            context.lake,
+            context.pipeline.name,
+            event,
+            spool_folder=context.keys.parent / "audit-spool",
+            by=context.origin,
+        )
         raise
 
 

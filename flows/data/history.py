@@ -8,16 +8,14 @@ from itertools import islice
 from flows.ingest import land
 from flows.tables import quarantine_table
 from storage import tables
-from storage.errors import NotFound
 from storage.forgetting import forget
 from storage.lake import Lake, Pin
 from storage.lake.client import Commit
 from storage.runs import records
 from storage.runs.records import Record
 from storage.versions import merge, rollback
+from storage.versions.moments import REACH
 
-# How far back the search for one table's commits goes.
-REACH = 100_000
 _SHORT = 12
 
 
@@ -66,17 +64,6 @@ def last_writers(lake: Lake, head: Pin, names: Collection[str]) -> dict[str, Ent
         fresh = (written(lake, head.repository, commit) & set(names)) - found.keys()
         found |= dict.fromkeys(fresh, commit)
     return dict(zip(found, _entries(lake, head, list(found.values())), strict=True))
-
-
-def commit_at(lake: Lake, head: Pin, moment: datetime) -> Pin:
-    """The commit that `head`'s branch stood at, at a moment. Raises NotFound before the first."""
-    for commit in lake.fs.log(head.repository, head.commit, limit=REACH):
-        if _time(commit) <= moment:
-            return Pin(head.repository, commit.id)
-    raise NotFound(
-        f"{head.repository} has no commit as old as {moment:%Y-%m-%d %H:%M:%S} UTC.",
-        remedy="`headrace data log` prints when each commit was made.",
-    )
 
 
 def written(lake: Lake, repository: str, commit: Commit) -> set[str]:

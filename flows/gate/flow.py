@@ -16,24 +16,23 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows import audit
-from flows.context import Stage, open_stage
+from flows.context import Context, open_run
 from flows.errors import EmptyWindow
 from flows.events import PASSED, announce
 from flows.gate.gates import Evidence
 from flows.gate.opened import Opened, open_candidate
 from flows.gate.verdict import Verdict, against, measure_gates, refusal, signed_verdict
-from flows.learn.champion import Champion, champion_of
+from flows.learn.champion import Champion, open_champion
 from flows.learn.dataset import Split
 from flows.learn.window import by_day, prepare
 from flows.profile.plots import calibration_plot
 from flows.release.card import render_card
-from flows.trust.installation import Trusted
 from flows.trust.key_access import recipient, signer
 from security.errors import Untrusted
 from security.policy.gates import GateEvidence
 from storage.errors import NotFound
 from storage.lake import MAIN, Pin
-from storage.registry import candidates, head
+from storage.registry import candidates
 from storage.runs import Run
 from storage.runs.records import Record
 
@@ -44,18 +43,15 @@ _BOUNDS = {">=": "least", "<=": "most"}
 @task(cache_policy=NO_CACHE, persist_result=False)
 def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: Path) -> Opened:
     """Provenance and claims first; then the payload, for the gatekeeper's eyes."""
-    stage = open_stage(pipeline)
-    name, keys, path = stage.pipeline.name, stage.settings.keys, candidates.path_of(candidate)
-    with audit.refusals(
-        stage.lake, name, actor=STAGE, subject=path, step="candidate", keys=keys, by=stage.by
-    ):
+    context, path = open_run(pipeline), candidates.path_of(candidate)
+    with audit.refusals(context, actor=STAGE, subject=path, step="candidate"):
         return open_candidate(
-            stage.lake,
-            stage.pipeline,
+            context.lake,
+            context.pipeline,
             releases,
             candidate,
-            policy=Trusted.load(keys).policy,
-            recipient=recipient(keys, "gatekeeper"),
+            policy=context.trusted.policy,
+            recipient=recipient(context.keys, "gatekeeper"),
             work=work,
         )
 
@@ -63,8 +59,8 @@ def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: P
 @task(cache_policy=NO_CACHE, persist_result=False)
 def rebuild_rows(pipeline: str | None, opened: Opened) -> Split:
     """The same rows again, from the pinned data."""
-    stage = open_stage(pipeline)
-    return prepare(stage.pipeline, stage.frames(opened.data), cutoff=opened.cutoff)
+    context = open_run(pipeline)
+    return prepare(context.pipeline, context.frames(opened.data), cutoff=opened.cutoff)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -72,7 +68,7 @@ def judge_model(
     pipeline: str | None, opened: Opened, split: Split, champion: Champion | None
 ) -> tuple[Evidence, ...]:
     """Every gate, on the sealed bytes, with the champion scored on the same holdout rows."""
-    return measure_gates(open_stage(pipeline).pipeline, opened, split, champion)
+    return measure_gates(open_run(pipeline).pipeline, opened, split, champion)
 
 
 @flow(name="gate", persist_result=False)
@@ -81,55 +77,52 @@ def gate(candidate: str, pipeline: str | None = None) -> State[Any]:
 
     `candidate` is the run id of its training. One that fails is recorded, and the champion stays.
     """
-    stage = open_stage(pipeline)
-    releases = head(stage.lake, stage.pipeline.name)
-    claims = candidates.candidate_record(stage.lake, releases, candidate)
+    context = open_run(pipeline)
+    releases = context.pin_releases()
+    claims = candidates.candidate_record(context.lake, releases, candidate)
     if claims is None:
         raise NotFound(
             f"There is no candidate {candidate[:12]} in {releases.repository}.",
-            remedy="`headrace runs --stage train` lists trainings with their candidates.",
+            remedy="`headrace runs --context train` lists trainings with their candidates.",
         )
-    if found := candidates.verdict_record(stage.lake, releases, candidate):
-        return _finish(stage, found)
+    if found := candidates.verdict_record(context.lake, releases, candidate):
+        return _finish(context, found)
     with TemporaryDirectory(prefix="headrace-") as private:
         try:
             opened = verify_and_open(pipeline, releases, candidate, Path(private))
             split = rebuild_rows(pipeline, opened)
         except (Untrusted, EmptyWindow) as error:
-            return _finish(stage, _record(stage, claims, refusal(error)))
-        champion = _champion(stage, releases)
+            return _finish(context, _record(context, claims, refusal(error)))
+        champion = open_champion(context, releases, reader="gatekeeper")
         evidence = judge_model(pipeline, opened, split, champion)
-        verdict, signed = _verdict(stage, opened, split, champion, evidence)
+        verdict, signed = _verdict(context, opened, split, champion, evidence)
         _show(opened, split, evidence, champion)
-        _show_card(stage, opened, signed)
-        record = _record(stage, claims, verdict, data=opened.data)
-    return _finish(stage, record)
-
-
-def _champion(stage: Stage, releases: Pin) -> Champion | None:
-    trusted, environment = Trusted.load(stage.settings.keys), stage.settings.environment
-    return champion_of(stage.lake, releases, environment, trusted, reader="gatekeeper")
+        _show_card(context, opened, signed)
+        record = _record(context, claims, verdict, data=opened.data)
+    return _finish(context, record)
 
 
 def _verdict(
-    stage: Stage,
+    context: Context,
     opened: Opened,
     split: Split,
     champion: Champion | None,
     evidence: Sequence[Evidence],
 ) -> tuple[Verdict, GateEvidence | None]:
     return signed_verdict(
-        stage.pipeline,
+        context.pipeline,
         opened,
         split,
         champion,
         evidence,
-        policy=Trusted.load(stage.settings.keys).policy,
-        signer=signer(stage.settings.keys, "gatekeeper"),
+        policy=context.trusted.policy,
+        signer=signer(context.keys, "gatekeeper"),
     )
 
 
-def _record(stage: Stage, claims: Record, verdict: Verdict, *, data: Pin | None = None) -> Record:
+def _record(
+    context: Context, claims: Record, verdict: Verdict, *, data: Pin | None = None
+) -> Record:
     """Evidence and verdict in one commit beside the candidate; whoever comes second reads them."""
     facts = {
         "counts": dict(verdict.counts),
@@ -137,8 +130,8 @@ def _record(stage: Stage, claims: Record, verdict: Verdict, *, data: Pin | None 
         "details": {"decision": _claimed(claims, "decision"), **verdict.details},
     }
     outcome = candidates.put_verdict(
-        stage.lake,
-        stage.pipeline.name,
+        context.lake,
+        context.pipeline.name,
         claims.run_id,
         verdict.files,
         details={
@@ -148,7 +141,7 @@ def _record(stage: Stage, claims: Record, verdict: Verdict, *, data: Pin | None 
             "judged": facts,
         },
         inputs={"data": data} if data else {},
-        by=stage.by,
+        by=context.origin,
     )
     return outcome.record
 
@@ -161,7 +154,7 @@ def _claimed(claims: Record, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _finish(stage: Stage, verdict: Record) -> State[Any]:
+def _finish(context: Context, verdict: Record) -> State[Any]:
     """The verdict among the data's runs too, then the event that has its candidate released."""
     judged, candidate = verdict.details["judged"], str(verdict.details["candidate"])
     outcome, passed = str(verdict.details["outcome"]), bool(verdict.details["passed"])
@@ -174,7 +167,7 @@ def _finish(stage: Stage, verdict: Record) -> State[Any]:
     inputs = {name: Pin.parse(pin) for name, pin in verdict.inputs.items()}
     branch = str(judged["details"].get("branch") or MAIN)
     try:
-        done = stage.merge(STAGE, verdict.run_id, body, inputs=inputs, on=branch)
+        done = context.commit_data(STAGE, verdict.run_id, body, inputs=inputs, on=branch)
     except NotFound:
         # A user's branch that is gone; the verdict stands beside the candidate.
         return Completed(message=f"{outcome}; branch {branch} is gone")
@@ -183,7 +176,7 @@ def _finish(stage: Stage, verdict: Record) -> State[Any]:
         reason = str(judged["details"].get("reason"))
         announce(
             PASSED,
-            pipeline=stage.pipeline.name,
+            pipeline=context.pipeline.name,
             payload={"candidate": candidate, "reason": reason},
         )
     return (Failed if verdict.details["refused"] else Completed)(message=outcome)
@@ -218,11 +211,11 @@ def _show(
     )
 
 
-def _show_card(stage: Stage, opened: Opened, signed: GateEvidence | None) -> None:
+def _show_card(context: Context, opened: Opened, signed: GateEvidence | None) -> None:
     if signed is None:
         return
     verified = opened.verified
-    card = render_card(stage.pipeline, verified.build, verified.sealed, signed)
+    card = render_card(context.pipeline, verified.build, verified.sealed, signed)
     create_markdown_artifact(key="model-card", markdown=card, description="From evidence only.")
 
 

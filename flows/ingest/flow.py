@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.context import open_stage
+from flows.context import open_run
 from flows.ingest.land import Landed, land, survey
 from storage.lake import MAIN
 from storage.landing import Batch, take_stock
@@ -19,11 +19,11 @@ from storage.landing import Batch, take_stock
 @task(task_run_name="{dataset}", cache_policy=NO_CACHE, persist_result=False)
 def land_batches(pipeline: str | None, dataset: str, batches: list[Batch], on: str) -> list[Landed]:
     """Check and merge a dataset's batches one after the other, or mark them refused."""
-    stage = open_stage(pipeline)
+    context = open_run(pipeline)
     logger = get_run_logger()
     landed = []
     for batch in batches:
-        landed.append(land(stage.lake, stage.pipeline, batch, on=on, by=stage.by))
+        landed.append(land(context.lake, context.pipeline, batch, on=on, by=context.origin))
         logger.info("%s/%s %s", dataset, batch.id, landed[-1].outcome)
     return landed
 
@@ -40,9 +40,10 @@ def ingest(pipeline: str | None = None, on: str = MAIN) -> State[Any]:
     Datasets land beside each other, the batches of one in their order. Fails when a batch was
     refused in this run; the good ones are merged all the same.
     """
-    stage = open_stage(pipeline)
-    stock = take_stock(stage.lake, stage.pipeline.repository)
-    found = survey(stage.lake, stage.pipeline, stock, on=on)
+    context = open_run(pipeline)
+    context.create_repositories()
+    stock = take_stock(context.lake, context.pipeline.repository)
+    found = survey(context.lake, context.pipeline, stock, on=on)
     batches = found.waiting
     for batch, first in found.repeated:
         get_run_logger().info(

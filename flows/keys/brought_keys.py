@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from flows.context import Context
 from flows.errors import Misconfigured
 from flows.keys.published_policy import publish_policy
 from flows.keys.signed_history import Kept
-from flows.lakes import Opened
 from flows.trust import key_access
 from security.errors import BadKey
 from security.keys.keyfiles import read_passphrase
@@ -45,21 +45,16 @@ class Brought:
         return read_passphrase(self.passphrase_file)
 
 
-def publish(opened: Opened, actor: str) -> None:
+def publish(context: Context) -> None:
     """Put the keys folder's policy into the releases repository, for every verifier to see.
 
     Raises: Unavailable, saying that the keys themselves are changed; Refused, Untrusted.
     """
     try:
-        if opened.pipeline.releases not in opened.lake.fs.repositories():
+        if context.pipeline.releases not in context.lake.fs.repositories():
             return
-        publish_policy(
-            opened.lake,
-            opened.pipeline,
-            opened.settings.keys,
-            actor=actor,
-            by=opened.by("headrace keys", actor),
-        )
+        # Read anew: the ceremony has just changed it.
+        publish_policy(context.acting(context.actor, command="headrace keys"))
     except Unavailable as error:
         raise Unavailable(
             f"The keys here are changed, but their policy is not published yet: {error}",

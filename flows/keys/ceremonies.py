@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 
+from flows.context import Context
 from flows.errors import Misconfigured
 from flows.keys.brought_keys import Brought, moment, publish
 from flows.keys.published_policy import FOLDER
 from flows.keys.signed_history import Kept, signed_before
-from flows.lakes import Opened
 from flows.trust import key_access
 from security.errors import BadKey
 from security.files import read_regular
@@ -53,53 +53,49 @@ class Request:
     minimum_index: Mapping[str, int] | None = None
 
 
-def rotated(
-    opened: Opened, request: Request, brought: Brought, actor: str
-) -> tuple[Ceremony, list[Kept]]:
+def rotated(context: Context, request: Request, brought: Brought) -> tuple[Ceremony, list[Kept]]:
     """A new key in the place of one that is still believed for what it signed by now.
 
     Raises: BadKey, Untrusted, StorageError; keys and policy are as they were then.
     """
-    home, name = opened.settings.keys, request.name
+    home, name = context.keys, request.name
     policy = policy_in(home)
     if request.replaces and not _ids(policy, name, request.replaces):
-        publish(opened, actor)
+        publish(context)
         return Ceremony(policy, already=True), []
     if request.minimum_index and name != "root":
         raise Misconfigured("Only a new root begins a new epoch.", remedy="No --minimum-index.")
     today, kept = datetime.now(UTC), list[Kept]()
     if name == "root":
-        done = _root(opened, request, brought.signer(home))
+        done = _root(context, request, brought.signer(home))
     elif name in OPENERS:
         done = succession.rotate_recipient(
             home, OPENERS[name], root=brought.signer(home), passphrase=request.passphrase
         )
     else:
         done, kept = _retired(
-            opened, request, brought, f"rotated on {today:%Y-%m-%d}", today, rotates=True
+            context, request, brought, f"rotated on {today:%Y-%m-%d}", today, rotates=True
         )
-    publish(opened, actor)
+    publish(context)
     return done, kept
 
 
-def revoked(
-    opened: Opened, request: Request, brought: Brought, actor: str
-) -> tuple[Ceremony, list[Kept]]:
+def revoked(context: Context, request: Request, brought: Brought) -> tuple[Ceremony, list[Kept]]:
     """A key is not believed any more, but for what stood in the lake at the cut-off, if any.
 
     Raises: as `rotated` does.
     """
-    if _is_recipient(opened, request.name):
-        return dropped(opened, request.name, brought, actor), []
+    if _is_recipient(context, request.name):
+        return dropped(context, request.name, brought), []
     at = moment(request.cut_off) if request.cut_off else None
-    done = _retired(opened, request, brought, request.reason, at)
-    publish(opened, actor)
+    done = _retired(context, request, brought, request.reason, at)
+    publish(context)
     return done
 
 
-def enrolled(opened: Opened, name: str, public_key: Path, brought: Brought, actor: str) -> Ceremony:
+def enrolled(context: Context, name: str, public_key: Path, brought: Brought) -> Ceremony:
     """One more pair for a role, or a recipient of its own name, by the public half in a file."""
-    home, where = opened.settings.keys, public_key.name
+    home, where = context.keys, public_key.name
     fields = canonical.parse(read_regular(public_key, max_bytes=_MAX_PUBLIC_BYTES))
     root = brought.signer(home)
     if name in ROLES:
@@ -108,16 +104,14 @@ def enrolled(opened: Opened, name: str, public_key: Path, brought: Brought, acto
     else:
         record = from_json(RecipientRecord, {"name": name, **fields}, where)
         done = succession.enrol_recipient(home, record, root=root)
-    publish(opened, actor)
+    publish(context)
     return done
 
 
-def dropped(opened: Opened, name: str, brought: Brought, actor: str) -> Ceremony:
+def dropped(context: Context, name: str, brought: Brought) -> Ceremony:
     """A recipient for whom no later bundle is sealed."""
-    done = succession.drop_recipient(
-        opened.settings.keys, name, root=brought.signer(opened.settings.keys)
-    )
-    publish(opened, actor)
+    done = succession.drop_recipient(context.keys, name, root=brought.signer(context.keys))
+    publish(context)
     return done
 
 
@@ -136,16 +130,16 @@ def made(name: str, folder: Path, passphrase: str | None) -> str:
     return canonical.encode({k: v for k, v in document.items() if k != "name"}).decode()
 
 
-def pinned(opened: Opened) -> Ceremony:
+def pinned(context: Context) -> Ceremony:
     """Take over the published policy, and pin the root that it names, if the pinned one signed it.
 
     Raises: Untrusted if it did not, NotFound if nothing is published.
     """
-    lake, pin = opened.lake, registry.head(opened.lake, opened.pipeline.name)
+    lake, pin = context.lake, registry.head(context.lake, context.pipeline.name)
     trust, rules = (
         lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}") for name in (TRUST, RULES)
     )
-    return succession.pin_successor(opened.settings.keys, trust, rules)
+    return succession.pin_successor(context.keys, trust, rules)
 
 
 def public_keys(home: Path) -> bytes:
@@ -154,9 +148,9 @@ def public_keys(home: Path) -> bytes:
     return public_document(policy.trust, policy.root) + b"\n"
 
 
-def _root(opened: Opened, request: Request, root: RoleSigner) -> Ceremony:
-    home, given = opened.settings.keys, request.minimum_index
-    if given and (left := sorted(_environments(opened) - given.keys())):
+def _root(context: Context, request: Request, root: RoleSigner) -> Ceremony:
+    home, given = context.keys, request.minimum_index
+    if given and (left := sorted(_environments(context) - given.keys())):
         raise Misconfigured(
             f"A new epoch has no minimum for {left[0]}, where any old index could come back then.",
             remedy=f"Add --minimum-index {left[0]}=N, the number that it stands at.",
@@ -166,15 +160,15 @@ def _root(opened: Opened, request: Request, root: RoleSigner) -> Ceremony:
     )
 
 
-def _environments(opened: Opened) -> set[str]:
-    if opened.pipeline.releases not in opened.lake.fs.repositories():
+def _environments(context: Context) -> set[str]:
+    if context.pipeline.releases not in context.lake.fs.repositories():
         return set()
-    head = registry.head(opened.lake, opened.pipeline.name)
-    return set(opened.lake.fs.folders(head.repository, head.commit, prefix="environments/"))
+    head = registry.head(context.lake, context.pipeline.name)
+    return set(context.lake.fs.folders(head.repository, head.commit, prefix="environments/"))
 
 
 def _retired(
-    opened: Opened,
+    context: Context,
     request: Request,
     brought: Brought,
     reason: str,
@@ -182,12 +176,12 @@ def _retired(
     *,
     rotates: bool = False,
 ) -> tuple[Ceremony, list[Kept]]:
-    home, why = opened.settings.keys, request.reason or reason
+    home, why = context.keys, request.reason or reason
     trust, kept = policy_in(home).trust, []
     if cut_off is not None and retired_before(trust, request.name, why) is None:
         # A rotation keeps what stands: the lake's clock and this one need not agree.
         pair, until = pair_named(trust, request.name)[1], None if rotates else cut_off
-        kept = signed_before(opened.lake, pair, until)
+        kept = signed_before(context.lake, pair, until)
     digests = tuple(sorted({one.digest for one in kept}))
     done = ceremony.retire(
         home,
@@ -220,8 +214,8 @@ def _ids(policy: TrustPolicy, name: str, replaces: str) -> bool:
     return any(key.startswith(replaces) for key in current)
 
 
-def _is_recipient(opened: Opened, name: str) -> bool:
-    named = {one.name for one in policy_in(opened.settings.keys).trust.recipients}
+def _is_recipient(context: Context, name: str) -> bool:
+    named = {one.name for one in policy_in(context.keys).trust.recipients}
     return name in named and name not in ROLES
 
 

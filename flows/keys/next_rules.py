@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from flows.context import Context
 from flows.errors import Misconfigured
 from flows.keys.brought_keys import Brought, publish
 from flows.keys.first_keys import saved_types
-from flows.lakes import Opened
 from flows.pipeline import Pipeline
 from flows.pipeline.gate_rules import make_gate_rules
 from security.policy.documents import RoleKeys, Rules, Trust
@@ -54,28 +54,27 @@ def drafted(rules: Rules, pipeline: Pipeline, *, require_clean_code: bool | None
 
 
 def signed(
-    opened: Opened,
+    context: Context,
     numbered: Numbered,
     *,
     require_clean_code: bool | None,
     policy_key: Brought,
     root_key: Brought,
-    actor: str,
 ) -> tuple[TrustPolicy, bool]:
     """Sign what differs, each part by its own role, and publish; True if anything was signed.
 
     Raises: BadKey where a key that is needed is not at hand, Untrusted for numbers that no
     verifier would take; StorageError.
     """
-    home = opened.settings.keys
+    home = context.keys
     standing = policy_in(home)
     trust = numbered.applied(standing.trust)
-    rules = drafted(standing.rules, opened.pipeline, require_clean_code=require_clean_code)
+    rules = drafted(standing.rules, context.pipeline, require_clean_code=require_clean_code)
     if trust != standing.trust:
         change_trust(home, lambda _: trust, root=root_key.signer(home))
     if rules != standing.rules:
         change_rules(home, lambda _: rules, signer=policy_key.signer(home, "policy"))
-    publish(opened, actor)
+    publish(context)
     policy = policy_in(home)
     return policy, policy.digests != standing.digests
 

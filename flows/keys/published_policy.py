@@ -9,61 +9,46 @@ The root's public key never comes along: whoever verifies has it pinned already.
 from pathlib import Path
 
 from flows import audit
-from flows.pipeline import Pipeline
-from flows.trust.installation import Trusted
+from flows.context import Context
 from security.errors import Untrusted
 from security.keys.pairs import PublicPair
 from security.policy.key_homes import PREVIOUS_ROOT
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
-from storage import registry
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
-from storage.runs import Provenance, Run, commit_once, records
+from storage.runs import Run, records
 
 STAGE = "policy"
 FOLDER = "policy"
 
 
-def publish_policy(
-    lake: Lake,
-    pipeline: Pipeline,
-    keys_folder: Path,
-    *,
-    actor: str = STAGE,
-    by: Provenance | None = None,
-) -> TrustPolicy:
+def publish_policy(context: Context) -> TrustPolicy:
     """Put the keys folder's policy into the releases repository; a no-op if it stands there.
 
     The audit log is told in the same commit whose keys were enrolled, retired or revoked by it.
     Raises: Refused for an edition that is not newer than the one there, Untrusted if the one
     there is of another root.
     """
-    policy = Trusted.load(keys_folder).policy
-    standing = _standing(lake, registry.head(lake, pipeline.name), policy.root, keys_folder)
+    policy, keys = context.trusted.policy, context.keys
+    standing = _standing(context.lake, context.pin_releases(), policy.root, keys)
     if standing is not None and standing.digests == policy.digests:
         return policy
     # Before the transaction too: there, an older edition's own record would say "done".
     _require_newer(policy, standing)
-    files = {name: (keys_folder / name).read_bytes() for name in (TRUST, RULES)}
+    files = {name: (keys / name).read_bytes() for name in (TRUST, RULES)}
 
     def body(run: Run) -> None:
-        replaced = _standing(lake, run.base, policy.root, keys_folder)
+        replaced = _standing(context.lake, run.base, policy.root, keys)
         _require_newer(policy, replaced)
         for name, data in files.items():
             run.replace(f"{FOLDER}/{name}", data)
-        audit.append(run, *audit.policy_changes(replaced, policy, actor))
+        audit.append(run, *audit.policy_changes(replaced, policy, context.actor or STAGE))
         run.details.update(
             trust=policy.digests.trust, rules=policy.digests.rules, edition=list(policy.edition)
         )
 
-    commit_once(
-        lake,
-        pipeline.releases,
-        stage=STAGE,
-        run_id=records.run_id(STAGE, policy.digests.trust, policy.digests.rules),
-        body=body,
-        by=by,
-    )
+    run_id = records.run_id(STAGE, policy.digests.trust, policy.digests.rules)
+    context.commit_release(STAGE, run_id, body)
     return policy
 
 

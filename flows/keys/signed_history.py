@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from flows.data.history import REACH
 from security.formats.envelope import MAX_ENVELOPE_BYTES, payload_signed_by
 from security.keys.pairs import PublicPair
 from storage.lake import MAIN, Lake, Pin, releases
+from storage.versions.moments import REACH
 
 _READERS = 8
 # Records of runs; nobody signs them.

@@ -7,15 +7,15 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from flows import audit
+from flows.context import Context
 from flows.learn.exported import MODEL, PROFILE, Exported
 from flows.learn.fit import Floats
-from flows.trust.installation import Trusted
 from flows.trust.key_access import recipient
 from security.release.bundle import open_bundle
 from security.release.load import load_onnx
 from security.release.verify import VerifiedRelease, verify_release
 from storage import registry
-from storage.lake import Lake, Pin
+from storage.lake import Pin
 from storage.registry import ReleaseRef
 
 
@@ -33,32 +33,27 @@ class Champion:
         return self.model.predict(frame)
 
 
-def champion_of(
-    lake: Lake, pin: Pin, environment: str, trusted: Trusted, *, reader: str
-) -> Champion | None:
-    """The release that the environment's newest index names; None before the first.
+def open_champion(context: Context, pin: Pin, *, reader: str) -> Champion | None:
+    """The release that the environment's newest index names at the pin; None before the first.
 
     `reader` is the recipient whose key opens it, `serving` or `gatekeeper`.
     """
-    found = trusted.newest_index(lake, pin, environment)
+    found = context.trusted.newest_index(context.lake, pin, context.settings.environment)
     if found is None:
         return None
     named = found.index.release
-    return open_release(lake, pin, ReleaseRef(named.model, named.version), trusted, reader=reader)
+    return open_release(context, pin, ReleaseRef(named.model, named.version), reader=reader)
 
 
-def open_release(
-    lake: Lake, pin: Pin, ref: ReleaseRef, trusted: Trusted, *, reader: str
-) -> Champion:
+def open_release(context: Context, pin: Pin, ref: ReleaseRef, *, reader: str) -> Champion:
     """Verify, decrypt to a private copy that is removed again, and load.
 
     Raises: Untrusted or CannotDecrypt; nothing was loaded then.
     """
-    telling = audit.refusals(
-        lake, ref.model, actor=reader, subject=ref.path, step="champion", keys=trusted.keys
-    )
+    trusted = context.trusted
+    telling = audit.refusals(context, actor=reader, subject=ref.path, step="champion")
     with TemporaryDirectory(prefix="headrace-") as private, telling:
-        folder = registry.download(lake, pin, ref.path, Path(private) / "release")
+        folder = registry.download(context.lake, pin, ref.path, Path(private) / "release")
         verified = verify_release(
             folder, policy=trusted.policy, name=ref.model, version=ref.version
         )

@@ -11,11 +11,11 @@ def prepare(settings: Settings, *, tell: Callable[[str], None]) -> None:
     Raises: Misconfigured for a pipeline that cannot be loaded, BadKey for a folder that holds
     something else than keys.
     """
+    from flows.context import open_context
     from flows.keys.first_keys import make_keys
-    from flows.lakes import open_pipeline
 
-    opened = open_pipeline()
-    home = make_keys(opened.pipeline, settings.keys)
+    context = open_context()
+    home = make_keys(context.pipeline, settings.keys)
     if home.created:
         tell(f"keys: made in {home.folder}; the root key is {home.root.key_id[:12]}")
-    opened.lake.create_pipeline(opened.pipeline.name)
+    context.create_repositories()

@@ -32,7 +32,7 @@ def service_key(settings: Settings) -> Mapping[str, str]:
     """
     if not settings.lake_is_embedded:
         return {}
-    from flows.lakes import load_definition
+    from flows.context import load_definition
     from storage.embedded.keys.access_keys import Grant
     from storage.embedded.keys.keyring import Keyring
     from storage.lake import LANDING

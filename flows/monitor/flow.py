@@ -10,9 +10,9 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.context import Stage, open_stage
+from flows.context import Context, open_run
 from flows.events import announce
-from flows.learn.champion import Champion, champion_of
+from flows.learn.champion import Champion, open_champion
 from flows.monitor import ledger
 from flows.monitor.decide import Decision, decide
 from flows.monitor.evidence import MonitorEvidence
@@ -24,9 +24,7 @@ from flows.monitor.rules import MonitorRules
 from flows.profile.day_means import DayTest
 from flows.profile.profile import Profile
 from flows.tables import PREDICTIONS
-from flows.trust.installation import Trusted
 from storage.lake import MAIN, Pin
-from storage.registry import head
 from storage.runs import Outcome as RunOutcome
 from storage.runs import Run, records
 
@@ -42,20 +40,20 @@ def gather_evidence(
     pipeline: str | None, data: Pin, champion: Champion, start: datetime, end: datetime
 ) -> Observed:
     """Sketches, labels and a challenger for the window, at the pin."""
-    stage = open_stage(pipeline)
-    predictions = stage.scan(data, PREDICTIONS)
+    context = open_run(pipeline)
+    predictions = context.scan(data, PREDICTIONS)
     if predictions is None:
-        predictions = _no_predictions(stage)
+        predictions = _no_predictions(context)
     release = str(champion.ref)
     return observe(
-        stage.pipeline,
-        stage.frames(data),
-        served_rows(stage.pipeline, predictions, release=release, start=start, end=end),
+        context.pipeline,
+        context.frames(data),
+        served_rows(context.pipeline, predictions, release=release, start=start, end=end),
         release=release,
         profile=Profile.from_json(champion.profile),
         start=start,
         end=end,
-        rules=_rules(stage),
+        rules=_rules(context),
         challenger_window=CHALLENGER_WINDOW,
     )
 
@@ -65,13 +63,13 @@ def write_ledger(
     pipeline: str | None, run_id: str, data: Pin, releases: Pin, observed: Observed, on: str
 ) -> tuple[Decision, RunOutcome]:
     """Decide on the newest history, inside the transaction, and merge the decision."""
-    stage = open_stage(pipeline)
+    context = open_run(pipeline)
     made: list[Decision] = []
-    graded = _due_grades(stage, data)
+    graded = _due_grades(context, data)
 
     def body(run: Run) -> None:
-        past = ledger.history(stage.lake, run.base)
-        decision = decide(observed.evidence, _rules(stage), past)
+        past = ledger.history(context.lake, run.base)
+        decision = decide(observed.evidence, _rules(context), past)
         made.append(decision)
         ledger.write(run, Entry(decision, observed.evidence))
         for one in graded:
@@ -81,10 +79,10 @@ def write_ledger(
         _describe(run, decision, observed)
 
     inputs = {"data": data, "releases": releases}
-    outcome = stage.merge(STAGE, run_id, body, inputs=inputs, on=on)
+    outcome = context.commit_data(STAGE, run_id, body, inputs=inputs, on=on)
     if outcome.already:
         # Another start of this window merged first: its decision is the one.
-        return ledger.entry(stage.lake, outcome.pin, outcome.record.details["decision"]), outcome
+        return ledger.entry(context.lake, outcome.pin, outcome.record.details["decision"]), outcome
     return made[-1], outcome
 
 
@@ -100,21 +98,20 @@ def monitor(
 
     The decision is merged into the ledger first; its event, which may be lost, comes after.
     """
-    stage = open_stage(pipeline)
+    context = open_run(pipeline)
     start, end = _window(start, end)
-    repository = stage.pipeline.repository
-    run_id = records.run_id(STAGE, stage.pipeline.name, request or f"{start}/{end}")
-    data, releases = stage.lake.pin(repository, on), head(stage.lake, stage.pipeline.name)
-    if done := records.find(stage.lake, repository, data.commit, stage=STAGE, run=run_id):
+    repository = context.pipeline.repository
+    run_id = records.run_id(STAGE, context.pipeline.name, request or f"{start}/{end}")
+    data, releases = context.lake.pin(repository, on), context.pin_releases()
+    if done := records.find(context.lake, repository, data.commit, stage=STAGE, run=run_id):
         return Completed(message=f"already merged: {done.details['explanation']}")
-    trusted, environment = Trusted.load(stage.settings.keys), stage.settings.environment
-    champion = champion_of(stage.lake, releases, environment, trusted, reader="serving")
+    champion = open_champion(context, releases, reader="serving")
     if champion is None:
         return Completed(message="Nothing serves yet, so there is nothing to judge.")
     observed = gather_evidence(pipeline, data, champion, start, end)
     decision, outcome = write_ledger(pipeline, run_id, data, releases, observed, on)
     if not outcome.already:
-        _announce(stage, decision, on)
+        _announce(context, decision, on)
     _show(decision, observed, outcome)
     return Completed(message=decision.explanation)
 
@@ -128,51 +125,51 @@ def _window(start: datetime | None, end: datetime | None) -> tuple[datetime, dat
     return start or end - timedelta(days=28), end
 
 
-def _announce(stage: Stage, decision: Decision, on: str) -> None:
+def _announce(context: Context, decision: Decision, on: str) -> None:
     kinds = {"retrain": DETECTED, "fix-feed": BROKEN_FEED}
     if decision.action in kinds and on == MAIN:
         announce(
             kinds[decision.action],
-            pipeline=stage.pipeline.name,
+            pipeline=context.pipeline.name,
             payload={"decision": decision.id, "explanation": decision.explanation},
         )
 
 
-def _due_grades(stage: Stage, data: Pin) -> list[Grade]:
+def _due_grades(context: Context, data: Pin) -> list[Grade]:
     """Earlier decisions whose labels have come since, by what the champion really lost."""
-    done = ledger.grades(stage.lake, data)
+    done = ledger.grades(context.lake, data)
     due = [
         e
-        for e in ledger.entries(stage.lake, data)
+        for e in ledger.entries(context.lake, data)
         if e.decision.id not in done or done[e.decision.id].verdict == "ungraded"
     ]
-    return [grade(e.decision, _outcome(stage, data, e.evidence), _rules(stage)) for e in due]
+    return [grade(e.decision, _outcome(context, data, e.evidence), _rules(context)) for e in due]
 
 
-def _outcome(stage: Stage, data: Pin, evidence: MonitorEvidence) -> Outcome:
+def _outcome(context: Context, data: Pin, evidence: MonitorEvidence) -> Outcome:
     """Labels that were there when it was decided, or those that have come since."""
     window, advantage = evidence.window, evidence.advantage
     if advantage is None or window.labelled_rows < window.rows / 2:
-        advantage = _advantage_now(stage, data, evidence)
+        advantage = _advantage_now(context, data, evidence)
     if advantage is None:
         return Outcome(labelled_days=0, excess_nats=None)
     return Outcome(labelled_days=advantage.days, excess_nats=advantage.estimate)
 
 
-def _advantage_now(stage: Stage, data: Pin, evidence: MonitorEvidence) -> DayTest | None:
-    predictions, window = stage.scan(data, PREDICTIONS), evidence.window
+def _advantage_now(context: Context, data: Pin, evidence: MonitorEvidence) -> DayTest | None:
+    predictions, window = context.scan(data, PREDICTIONS), evidence.window
     if predictions is None or not window.rows:
         return None
     served = served_rows(
-        stage.pipeline,
+        context.pipeline,
         predictions,
         release=evidence.release,
         start=window.start,
         end=window.end,
     )
     return advantage_over(
-        stage.pipeline,
-        stage.frames(data),
+        context.pipeline,
+        context.frames(data),
         served,
         start=window.start,
         challenger_window=CHALLENGER_WINDOW,
@@ -229,11 +226,11 @@ def _show(decision: Decision, observed: Observed, outcome: RunOutcome) -> None:
         )
 
 
-def _rules(stage: Stage) -> MonitorRules:
-    return MonitorRules(checks_per_false_alarm=stage.pipeline.checks_per_false_alarm)
+def _rules(context: Context) -> MonitorRules:
+    return MonitorRules(checks_per_false_alarm=context.pipeline.checks_per_false_alarm)
 
 
-def _no_predictions(stage: Stage) -> Any:
+def _no_predictions(context: Context) -> Any:
     from flows.tables import predictions
 
-    return predictions(stage.pipeline).contract.create_empty().lazy()
+    return predictions(context.pipeline).contract.create_empty().lazy()

@@ -13,12 +13,11 @@ from prefect.deployments import run_deployment
 from prefect.states import Completed
 
 from flows import audit
-from flows.context import Stage, open_stage
+from flows.context import Context, open_run
 from flows.monitor import ledger
-from flows.trust.installation import Trusted
 from storage import registry
 from storage.lake import MAIN, Pin
-from storage.registry import ReleaseRef, candidates, head
+from storage.registry import ReleaseRef, candidates
 from storage.runs import records
 from storage.runs.reaper import STAGE_DEADLINE, reap
 from storage.runs.records import Record
@@ -29,31 +28,33 @@ GRACE = timedelta(minutes=1)
 @flow(name="reconcile", persist_result=False)
 def reconcile(pipeline: str | None = None) -> State[Any]:
     """Start unanswered retrainings, judgements and releases once; reap old branches."""
-    stage = open_stage(pipeline)
-    data = stage.lake.pin(stage.pipeline.repository)
-    releases = head(stage.lake, stage.pipeline.name)
-    retrained = [_start("train", "decision", one) for one in unanswered(stage, data)]
-    judged = [_start("gate", "candidate", one) for one in unjudged(stage, releases)]
-    released = [_start("serve", "candidate", one) for one in unreleased(stage, releases)]
+    context = open_run(pipeline)
+    data = context.lake.pin(context.pipeline.repository)
+    releases = context.pin_releases()
+    retrained = [_start("train", "decision", one) for one in unanswered(context, data)]
+    judged = [_start("gate", "candidate", one) for one in unjudged(context, releases)]
+    released = [_start("serve", "candidate", one) for one in unreleased(context, releases)]
     reaped = [
         branch
-        for repository in (stage.pipeline.repository, stage.pipeline.releases)
-        for branch in reap(stage.lake, repository, older_than=STAGE_DEADLINE)
+        for repository in (context.pipeline.repository, context.pipeline.releases)
+        for branch in reap(context.lake, repository, older_than=STAGE_DEADLINE)
     ]
-    told = audit.collect(stage.lake, stage.pipeline.name, by=stage.by)
+    told = audit.collect(context.lake, context.pipeline.name, by=context.origin)
     return Completed(
         message=f"{len(retrained)} retrainings, {len(judged)} judgements and {len(released)} "
         f"releases started, {len(reaped)} branches reaped, {told} audit events taken over."
     )
 
 
-def unanswered(stage: Stage, data: Pin) -> list[str]:
+def unanswered(context: Context, data: Pin) -> list[str]:
     """Decisions to retrain that no training run has answered, older than the grace period."""
-    done = ledger.answered(stage.lake, data)
-    merged = {str(r.details["decision"]): r for r in records.at(stage.lake, data, stage="monitor")}
+    done = ledger.answered(context.lake, data)
+    merged = {
+        str(r.details["decision"]): r for r in records.at(context.lake, data, stage="monitor")
+    }
     return [
         e.decision.id
-        for e in ledger.entries(stage.lake, data)
+        for e in ledger.entries(context.lake, data)
         if e.decision.action == "retrain"
         and e.decision.id not in done
         and e.decision.id in merged
@@ -61,29 +62,29 @@ def unanswered(stage: Stage, data: Pin) -> list[str]:
     ]
 
 
-def unjudged(stage: Stage, releases: Pin) -> list[str]:
+def unjudged(context: Context, releases: Pin) -> list[str]:
     """Candidates that no gate has found anything of, older than the grace period."""
-    judged = {str(r.details["candidate"]) for r in _verdicts(stage, releases)}
-    found = records.at(stage.lake, releases, stage=candidates.CANDIDATE)
+    judged = {str(r.details["candidate"]) for r in _verdicts(context, releases)}
+    found = records.at(context.lake, releases, stage=candidates.CANDIDATE)
     return [r.run_id for r in found if r.run_id not in judged and _waits_too_long(r)]
 
 
-def unreleased(stage: Stage, releases: Pin) -> list[str]:
+def unreleased(context: Context, releases: Pin) -> list[str]:
     """Candidates that passed and were not registered, and the newest that was not promoted."""
     registered = {
         str(r.details["candidate"]): r
-        for r in records.at(stage.lake, releases, stage=registry.STAGE)
+        for r in records.at(context.lake, releases, stage=registry.STAGE)
         if "candidate" in r.details
     }
     waiting = [
         str(r.details["candidate"])
-        for r in _verdicts(stage, releases)
+        for r in _verdicts(context, releases)
         if r.details["passed"] and r.details["candidate"] not in registered and _waits_too_long(r)
     ]
-    return waiting + _unpromoted(stage, releases, registered)
+    return waiting + _unpromoted(context, releases, registered)
 
 
-def _unpromoted(stage: Stage, releases: Pin, registered: dict[str, Record]) -> list[str]:
+def _unpromoted(context: Context, releases: Pin, registered: dict[str, Record]) -> list[str]:
     """The newest release of main that no index of the environment ever named, if it still may be:
     one measured against another champion than today's waits for a person."""
     on_main = {
@@ -93,20 +94,20 @@ def _unpromoted(stage: Stage, releases: Pin, registered: dict[str, Record]) -> l
     }
     if not on_main:
         return []
-    newest, environment = max(on_main), stage.settings.environment
+    newest, environment = max(on_main), context.settings.environment
     named = {
         r.details["release"]
-        for r in records.at(stage.lake, releases, stage="serve")
+        for r in records.at(context.lake, releases, stage="serve")
         if r.details["environment"] == environment
     }
-    current = Trusted.load(stage.settings.keys).newest_index(stage.lake, releases, environment)
+    current = context.trusted.newest_index(context.lake, releases, environment)
     may = on_main[newest].details["against"] == (current.index.release.digest if current else None)
     waits = may and str(newest) not in named and _waits_too_long(on_main[newest])
     return [str(on_main[newest].details["candidate"])] if waits else []
 
 
-def _verdicts(stage: Stage, releases: Pin) -> list[Record]:
-    return records.at(stage.lake, releases, stage=candidates.GATE)
+def _verdicts(context: Context, releases: Pin) -> list[Record]:
+    return records.at(context.lake, releases, stage=candidates.GATE)
 
 
 def _waits_too_long(record: Record) -> bool:

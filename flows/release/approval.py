@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from flows import audit
+from flows.context import Context
 from flows.keys.published_policy import publish_policy
-from flows.pipeline import Pipeline
 from flows.release.cosign import cosigned_release
 from flows.release.indexes import (
     Next,
@@ -40,7 +40,7 @@ from storage import registry
 from storage.errors import Refused
 from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef
-from storage.runs import Provenance, Run, commit_once, records
+from storage.runs import Run, records
 
 STAGE = "propose"
 
@@ -54,16 +54,14 @@ class Approval:
     missing: int
 
 
-def propose(
-    lake: Lake, pipeline: Pipeline, trusted: Trusted, following: Next, by: Provenance | None
-) -> int:
+def propose(context: Context, following: Next) -> int:
     """Sign the next index as the first of several releasers; the number of the proposal.
 
     The same request on the same predecessor is one proposal, as long as it is open.
     Raises: Refused if another index came first.
     """
-    pin, environment = registry.head(lake, pipeline.name), following.environment
-    known = proposals(lake, pin, trusted, environment)
+    lake, trusted, environment = context.lake, context.trusted, following.environment
+    known = proposals(lake, context.pin_releases(), trusted, environment)
     for one in known:
         if one.state == "open" and _is_asked_by(one, following):
             return one.number
@@ -83,27 +81,13 @@ def propose(
         audit.append(run, _told("proposal.made", number, following.actor, envelope, trusted))
         run.details.update(environment=environment, proposal=number, reason=following.reason)
 
-    outcome = commit_once(
-        lake,
-        pipeline.releases,
-        stage=STAGE,
-        run_id=records.run_id(STAGE, environment, following.request_id, str(last)),
-        body=body,
-        by=by,
-    )
+    run_id = records.run_id(STAGE, environment, following.request_id, str(last))
+    outcome = context.commit_release(STAGE, run_id, body)
     return int(outcome.record.details["proposal"])
 
 
 def approve(
-    lake: Lake,
-    pipeline: Pipeline,
-    *,
-    environment: str,
-    number: int,
-    trusted: Trusted,
-    actor: str,
-    shown: Proposal | None = None,
-    by: Provenance | None = None,
+    context: Context, *, environment: str, number: int, shown: Proposal | None = None
 ) -> Approval:
     """Verify what the first releaser verified, sign the same index, publish if that is enough.
 
@@ -111,32 +95,21 @@ def approve(
     Raises: Refused for a proposal that is not open or that this key signed, Untrusted if the
     release or the policy does not hold, or it asks for more than a release, NotFound.
     """
-    publish_policy(lake, pipeline, trusted.keys, actor=actor, by=by)
-    pin = registry.head(lake, pipeline.name)
-    audit.check_grown(lake, pin, trusted.floors)
-    place = path_of(environment, number)
-    with audit.refusals(
-        lake, pipeline.name, actor=actor, subject=place, step="approval", keys=trusted.keys, by=by
-    ):
-        proposal = open_proposal(lake, pin, trusted, environment, number)
+    publish_policy(context)
+    pin = context.pin_releases()
+    audit.check_grown(context.lake, pin, context.trusted.floors)
+    with audit.refusals(context, subject=path_of(environment, number), step="approval"):
+        proposal = open_proposal(context.lake, pin, context.trusted, environment, number)
         if shown is not None and (proposal.index, proposal.kind) != (shown.index, shown.kind):
             raise Refused(
                 f"Proposal {number} of {environment} is not the one that was shown any more.",
                 remedy="Repeat the command, and read it again.",
             )
-        return _approve(lake, pipeline, pin, trusted, proposal, actor, by)
+        return _approve(context, pin, proposal)
 
 
-def _approve(
-    lake: Lake,
-    pipeline: Pipeline,
-    pin: Pin,
-    trusted: Trusted,
-    proposal: Proposal,
-    actor: str,
-    by: Provenance | None,
-) -> Approval:
-    number = proposal.number
+def _approve(context: Context, pin: Pin, proposal: Proposal) -> Approval:
+    lake, trusted, number = context.lake, context.trusted, proposal.number
     releaser = key_access.signer(trusted.keys, "releaser")
     if releaser.public.key_id in proposal.key_ids:
         raise Refused(
@@ -151,18 +124,15 @@ def _approve(
             "this releaser's key is not enrolled in the policy",
             remedy="have the root enrol it: a signature of a stranger counts for nothing",
         )
-    told = _told("proposal.approved", number, actor, envelope, trusted)
+    told = _told("proposal.approved", number, context.actor, envelope, trusted)
     if (missing := proposal.needed - len(signed.key_ids)) > 0:
-        _add(lake, pipeline, trusted, proposal, envelope, releaser, told, by)
+        _add(context, proposal, envelope, releaser, told)
         return Approval(proposal, None, missing)
     release = ReleaseRef(proposal.index.release.model, proposal.index.release.version)
     index, _ = write(
-        lake,
-        pipeline,
-        trusted,
+        context,
         following,
         envelope,
-        by,
         beside=cosigned_release(lake, pin, release, trusted.policy, releaser, complete=True),
         events=(told,),
     )
@@ -207,31 +177,30 @@ def _require_own(proposed: Index, own: Index) -> None:
 
 
 def _add(
-    lake: Lake,
-    pipeline: Pipeline,
-    trusted: Trusted,
+    context: Context,
     proposal: Proposal,
     envelope: bytes,
     releaser: RoleSigner,
     told: audit.Event,
-    by: Provenance | None,
 ) -> None:
     """File the proposal with one signature more; two who add at once collide on the file."""
     path = path_of(proposal.index.environment, proposal.number)
 
     def body(run: Run) -> None:
-        standing_file = from_bytes(Filed, lake.fs.get(run.repository, run.base.commit, path))
+        standing_file = from_bytes(
+            Filed, context.lake.fs.get(run.repository, run.base.commit, path)
+        )
         if standing_file.envelope.encode() != proposal.envelope:
             raise Refused(
                 f"Proposal {proposal.number} was signed by somebody else meanwhile.",
                 remedy="Repeat the command.",
             )
         run.replace(path, to_bytes(Filed(proposal.number, proposal.kind, envelope.decode())))
-        _cosign_release(run, trusted, proposal.index, releaser)
+        _cosign_release(run, context.trusted, proposal.index, releaser)
         audit.append(run, told)
 
     run_id = records.run_id(STAGE, path, releaser.public.key_id, str(len(proposal.key_ids)))
-    commit_once(lake, pipeline.releases, stage=STAGE, run_id=run_id, body=body, by=by)
+    context.commit_release(STAGE, run_id, body)
 
 
 def _cosign_release(run: Run, trusted: Trusted, index: Index, releaser: RoleSigner) -> None:

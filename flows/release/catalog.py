@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from flows.context import Context
 from flows.errors import Misconfigured
 from flows.keys.published_policy import FOLDER, published_policy
 from flows.trust.installation import local_policy
@@ -53,24 +54,24 @@ class Checked:
     card: str = ""
 
 
-def policy_of(lake: Lake, pin: Pin, keys_folder: Path) -> TrustPolicy:
+def read_policy(context: Context, pin: Pin) -> TrustPolicy:
     """The published policy under the pinned root of the keys folder, or a newer one there.
 
     Raises: Misconfigured without a root, NotFound before anything was published, Untrusted.
     """
-    root = keys_folder / "root.json"
+    root = context.keys / "root.json"
     if not root.is_file():
         raise Misconfigured(
-            f"There is no pinned root in {keys_folder}.",
+            f"There is no pinned root in {context.keys}.",
             remedy="Make the keys with `headrace keys init`, or copy the owner's root.json there.",
         )
-    policy = published_policy(lake, pin, load_root(root))
+    policy = published_policy(context.lake, pin, load_root(root))
     if policy is None:
         raise NotFound(
             f"{pin.repository} holds no trust policy yet.",
             remedy="The first promotion publishes it.",
         )
-    here = local_policy(keys_folder)
+    here = local_policy(context.keys)
     return newest(policy, here) if here else policy
 
 

@@ -12,24 +12,21 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.context import Stage, open_stage
+from flows.context import Context, open_run
 from flows.errors import Misconfigured
 from flows.events import PUBLISHED, REGISTERED, announce
 from flows.release.promote import promote
-from flows.release.register import register_candidate, released, why_not
-from flows.trust.installation import Trusted
+from flows.release.register import read_release, register_candidate, why_not
 from flows.trust.newest_index import history
 from security.release.index import Index
-from storage.registry import ReleaseRef, head
+from storage.registry import ReleaseRef
 from storage.runs.records import Record
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def verify_and_register(pipeline: str | None, candidate: str) -> Record:
     """Provenance, payload and evidence verified again; the next version signed and committed."""
-    stage = open_stage(pipeline)
-    trusted = Trusted.load(stage.settings.keys)
-    return register_candidate(stage.lake, stage.pipeline, candidate, trusted, by=stage.by)
+    return register_candidate(open_run(pipeline), candidate)
 
 
 @flow(name="serve", persist_result=False)
@@ -48,40 +45,28 @@ def serve(
     A second start is a no-op.
     Raises: Untrusted if any verification step fails; the environment is then as it was.
     """
-    stage = open_stage(pipeline)
-    environment = environment or stage.settings.environment
+    context = open_run(pipeline).acting(actor)
+    environment = environment or context.settings.environment
     if (release is None) == (candidate is None):
         raise Misconfigured("Name a release or a candidate.", remedy="One of the two, not both.")
     if candidate is not None:
         registered = verify_and_register(pipeline, candidate)
-        trusted = Trusted.load(stage.settings.keys)
-        found = released(stage.lake, stage.pipeline, candidate, registered, trusted).release
+        found = read_release(context, candidate, registered).release
         release, reason = f"{found.model}/{found.version}", found.reason
-        _link(stage, registered)
-        if declined := why_not(found, _past(stage, environment, trusted), environment):
+        _link(context, registered)
+        if declined := why_not(found, _past(context, environment), environment):
             return Completed(message=f"registered {release}; not promoted: {declined}")
-    return _promote(stage, ReleaseRef.parse(str(release)), environment, reason, actor)
+    return _promote(context, ReleaseRef.parse(str(release)), environment, reason)
 
 
-def _past(stage: Stage, environment: str, trusted: Trusted) -> list[Index]:
-    pin = head(stage.lake, stage.pipeline.name)
-    current = trusted.newest_index(stage.lake, pin, environment)
-    return history(stage.lake, pin, current) if current else []
+def _past(context: Context, environment: str) -> list[Index]:
+    pin = context.pin_releases()
+    current = context.trusted.newest_index(context.lake, pin, environment)
+    return history(context.lake, pin, current) if current else []
 
 
-def _promote(
-    stage: Stage, ref: ReleaseRef, environment: str, reason: str, actor: str
-) -> State[Any]:
-    promoted = promote(
-        stage.lake,
-        stage.pipeline,
-        ref,
-        environment=environment,
-        keys_folder=stage.settings.keys,
-        reason=reason,
-        actor=actor,
-        by=stage.by,
-    )
+def _promote(context: Context, ref: ReleaseRef, environment: str, reason: str) -> State[Any]:
+    promoted = promote(context, ref, environment=environment, reason=reason)
     message = promoted.told
     create_markdown_artifact(
         key="index",
@@ -92,13 +77,13 @@ def _promote(
         return Completed(message=message)
     announce(
         PUBLISHED,
-        pipeline=stage.pipeline.name,
+        pipeline=context.pipeline.name,
         payload={"environment": environment, "index": str(promoted.index), "release": str(ref)},
     )
     return Completed(message=message)
 
 
-def _link(stage: Stage, registered: Record) -> None:
+def _link(context: Context, registered: Record) -> None:
     release, candidate = registered.details["release"], registered.details["candidate"]
     create_markdown_artifact(
         key="links",
@@ -106,12 +91,12 @@ def _link(stage: Stage, registered: Record) -> None:
             f"| what | which |\n|---|---|\n| release | `{release}` |\n"
             f"| candidate | `candidates/{candidate}` |\n"
             f"| data commit | `{registered.inputs['data']}` |\n"
-            f"| record | `{registered.path}` in `{stage.pipeline.releases}` |\n"
+            f"| record | `{registered.path}` in `{context.pipeline.releases}` |\n"
         ),
         description="Data commit, candidate and release of this run.",
     )
     announce(
         REGISTERED,
-        pipeline=stage.pipeline.name,
+        pipeline=context.pipeline.name,
         payload={"release": str(release), "candidate": str(candidate)},
     )

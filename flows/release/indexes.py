@@ -13,9 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from flows import audit
-from flows.pipeline import Pipeline
+from flows.context import Context
 from flows.trust import key_access
-from flows.trust.installation import Trusted
 from flows.trust.newest_index import verify_unseen
 from security.errors import Untrusted
 from security.policy.trust_policy import TrustPolicy
@@ -31,7 +30,7 @@ from security.release.signing import VerifiedRelease, verify_release
 from storage import registry
 from storage.errors import Refused
 from storage.lake import Lake, Pin
-from storage.runs import Outcome, Provenance, Run
+from storage.runs import Outcome, Run
 
 Kind = Literal["promotion", "rollback"]
 TOLD: dict[Kind, Literal["index.promoted", "index.rolled-back"]] = {
@@ -86,25 +85,19 @@ def verified_release(
         return verify_release(folder, policy=policy, name=ref.model, version=ref.version)
 
 
-def publish(
-    lake: Lake, pipeline: Pipeline, trusted: Trusted, following: Next, by: Provenance | None
-) -> tuple[int, Outcome]:
+def publish(context: Context, following: Next) -> tuple[int, Outcome]:
     """Sign and write the index; the audit log is told in the same commit.
 
     Raises: Refused, naming the winner, if another index came first.
     """
-    releaser = key_access.signer(trusted.keys, "releaser")
-    envelope = sign_index(following.index(), releaser)
-    return write(lake, pipeline, trusted, following, envelope, by)
+    releaser = key_access.signer(context.keys, "releaser")
+    return write(context, following, sign_index(following.index(), releaser))
 
 
 def write(
-    lake: Lake,
-    pipeline: Pipeline,
-    trusted: Trusted,
+    context: Context,
     following: Next,
     envelope: bytes,
-    by: Provenance | None,
     *,
     beside: Mapping[str, bytes] | None = None,
     events: tuple[audit.Event, ...] = (),
@@ -114,7 +107,8 @@ def write(
     `beside` are other files of the same commit by their path, `events` what else is to be told.
     Raises: Untrusted if signatures are missing, Refused if another index came first.
     """
-    policy, environment = trusted.policy, following.environment
+    trusted, environment = context.trusted, following.environment
+    policy = trusted.policy
     verify_unseen(envelope, environment, policy)
     told = audit.signed(
         policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE),
@@ -136,8 +130,8 @@ def write(
         audit.append(run, *events, told)
 
     number, outcome = registry.publish_index(
-        lake,
-        pipeline.name,
+        context.lake,
+        context.pipeline.name,
         environment,
         request_id=following.request_id,
         sign=sign,
@@ -147,14 +141,14 @@ def write(
             "reason": following.reason,
             "actor": following.actor,
         },
-        by=by,
+        by=context.origin,
         also=also,
     )
     if not outcome.already:
         # Whoever wrote an index knows of it; another process here may know of a newer one by now.
         with suppress(Untrusted):
             trusted.verified(envelope, environment, outcome.pin.repository)
-            audit.check_grown(lake, outcome.pin, trusted.floors)
+            audit.check_grown(context.lake, outcome.pin, trusted.floors)
     return number, outcome
 
 

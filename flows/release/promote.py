@@ -1,22 +1,17 @@
 """Promotion: a release that verifies in full becomes what an environment should run."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from flows import audit
+from flows.context import Context
 from flows.keys.published_policy import publish_policy
-from flows.pipeline import Pipeline
 from flows.release.approval import propose
 from flows.release.indexes import Next, names, publish, request_id, verified_release
-from flows.trust.installation import Trusted
 from flows.trust.newest_index import holds, refuse_stale, standing
 from security.release.index import VerifiedIndex
-from security.release.signing import VerifiedRelease
 from storage import registry
 from storage.errors import Refused
-from storage.lake import Lake
 from storage.registry import ReleaseRef
-from storage.runs import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +41,7 @@ class Promotion:
         )
 
 
-def promote(
-    lake: Lake,
-    pipeline: Pipeline,
-    release: ReleaseRef,
-    *,
-    environment: str,
-    keys_folder: Path,
-    reason: str,
-    actor: str,
-    by: Provenance | None = None,
-) -> Promotion:
+def promote(context: Context, release: ReleaseRef, *, environment: str, reason: str) -> Promotion:
     """Verify the release, then sign and publish the next index, once per release and reason.
 
     The same release for the same reason is one promotion: a late repetition does not undo a
@@ -66,14 +51,11 @@ def promote(
     the newest, or the audit log was tampered with; Refused if another index came first.
     """
     # Not told to the log: one that was tampered with is no place for it.
-    audit.check_grown(lake, registry.head(lake, pipeline.name), Trusted.load(keys_folder).floors)
-    subject = release.path
-    with audit.refusals(
-        lake, pipeline.name, actor=actor, subject=subject, step="promotion", keys=keys_folder, by=by
-    ):
-        publish_policy(lake, pipeline, keys_folder, actor=actor, by=by)
-        trusted = Trusted.load(keys_folder)
-        pin = registry.head(lake, pipeline.name)
+    lake, trusted = context.lake, context.trusted
+    audit.check_grown(lake, context.pin_releases(), trusted.floors)
+    with audit.refusals(context, subject=release.path, step="promotion"):
+        publish_policy(context)
+        pin = context.pin_releases()
         current = standing(lake, pin, trusted, environment)
         valid = current is not None and holds(current, lake, pin, trusted)
         needed = trusted.policy.index_threshold(environment)
@@ -84,46 +66,40 @@ def promote(
                 number = current.index.number
                 return Promotion(environment, release, number, number, True)
             refuse_stale(lake, pin, trusted, current)
-    following = _next(environment, verified, release, actor, reason, current, valid=valid)
+    following = Next(
+        environment=environment,
+        release=verified,
+        kind="promotion",
+        actor=context.actor,
+        reason=reason,
+        after=current,
+        request_id=_request(release, reason, current, valid=valid),
+    )
     if needed > 1:
-        proposal = propose(lake, pipeline, trusted, following, by)
+        proposal = propose(context, following)
         number = current.index.number if current else 0
         return Promotion(environment, release, number, number, False, proposal)
-    return _publish(lake, pipeline, trusted, release, following, by)
+    return _publish(context, release, following)
 
 
-def _next(
-    environment: str,
-    verified: VerifiedRelease,
-    release: ReleaseRef,
-    actor: str,
-    reason: str,
-    current: VerifiedIndex | None,
-    *,
-    valid: bool,
-) -> Next:
+def _request(
+    release: ReleaseRef, reason: str, current: VerifiedIndex | None, *, valid: bool
+) -> str:
     after = current.index.number if current else 0
     request = request_id("promotion", release, reason, after=after)
     if current and not valid:
         # Its signer was revoked, or more are demanded now: what was done then is to be done again.
-        request = f"{request}, after index {after} lost its signature"
-    return Next(environment, verified, "promotion", actor, reason, current, request)
+        return f"{request}, after index {after} lost its signature"
+    return request
 
 
-def _publish(
-    lake: Lake,
-    pipeline: Pipeline,
-    trusted: Trusted,
-    release: ReleaseRef,
-    following: Next,
-    by: Provenance | None,
-) -> Promotion:
-    environment = following.environment
+def _publish(context: Context, release: ReleaseRef, following: Next) -> Promotion:
+    lake, environment = context.lake, following.environment
     try:
-        number, outcome = publish(lake, pipeline, trusted, following, by)
+        number, outcome = publish(context, following)
     except Refused:
         # Two starts of one promotion, under two reasons: the winner's index says the same.
-        newest = trusted.newest_index(lake, registry.head(lake, pipeline.name), environment)
+        newest = context.trusted.newest_index(lake, context.pin_releases(), environment)
         if newest is None or not names(newest.index, following.release):
             raise
         number = newest.index.number

@@ -12,10 +12,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows import audit
+from flows.context import Context
 from flows.errors import Misconfigured
-from flows.lakes import Opened
 from flows.trust import key_access
-from flows.trust.installation import Trusted
 from security.errors import BadKey, CannotDecrypt
 from security.files import read_regular
 from security.keys.keyfiles import recipient_in
@@ -29,7 +28,7 @@ from security.release.signing import sign_provenance, sign_release
 from security.release.verify import CARD, GATES, MAX_CARD_BYTES, VerifiedRelease, verify_release
 from storage import registry
 from storage.registry import ReleaseRef
-from storage.runs import Run, commit_once, records
+from storage.runs import Run, records
 
 STAGE = "recipients"
 
@@ -51,52 +50,50 @@ class _Fetched:
     policy: TrustPolicy
 
 
-def readers(opened: Opened, ref: ReleaseRef) -> list[Reader]:
+def readers(context: Context, ref: ReleaseRef) -> list[Reader]:
     """Everyone for whom the release is sealed. Raises: Untrusted, NotFound."""
     with TemporaryDirectory(prefix="headrace-") as private:
-        fetched = _fetch(opened, ref, Path(private))
+        fetched = _fetch(context, ref, Path(private))
         return _readers(fetched.folder, fetched.policy)
 
 
-def add(opened: Opened, ref: ReleaseRef, name: str, actor: str) -> tuple[list[Reader], bool]:
+def add(context: Context, ref: ReleaseRef, name: str) -> tuple[list[Reader], bool]:
     """Let a recipient that the policy enrols open the release too; True if they already could.
 
     Raises: Untrusted for a name that is not enrolled, CannotDecrypt if no key here opens it.
     """
     with TemporaryDirectory(prefix="headrace-") as private:
-        fetched = _fetch(opened, ref, Path(private))
+        fetched = _fetch(context, ref, Path(private))
         new, before = fetched.policy.recipient(name), _readers(fetched.folder, fetched.policy)
         if any(reader.id == new.recipient_id for reader in before):
             return before, True
         standing = (fetched.folder / STANZAS).read_bytes()
-        opener = _opener(opened.settings.keys, before)
+        opener = _opener(context.keys, before)
         add_recipient(fetched.folder, recipient=opener, new=new)
         wrapped = (fetched.folder / STANZAS).read_bytes()
-        _publish(opened, ref, standing, wrapped, new, actor)
+        _publish(context, ref, standing, wrapped, new)
         return _readers(fetched.folder, fetched.policy), False
 
 
-def remove(
-    opened: Opened, ref: ReleaseRef, who: str, reason: str, actor: str
-) -> tuple[ReleaseRef, bool]:
+def remove(context: Context, ref: ReleaseRef, who: str, reason: str) -> tuple[ReleaseRef, bool]:
     """The release's next version, sealed anew without a reader; True if it had been made before.
 
     Trainer and releaser sign again, each what it verified; the gate evidence is about the plain
     files, which are the same, and stays. Raises: BadKey where one of their keys is not here.
     """
     with TemporaryDirectory(prefix="headrace-") as private:
-        fetched = _fetch(opened, ref, Path(private))
+        fetched = _fetch(context, ref, Path(private))
         before = _readers(fetched.folder, fetched.policy)
         gone = _named(before, who)
         remaining = _remaining(fetched.policy, gone)
-        opener = _opener(opened.settings.keys, before)
-        out = _sealed_anew(fetched, opener, remaining, Path(private), opened.settings.keys)
-        return _register(opened, ref, fetched, out, gone, reason, actor)
+        opener = _opener(context.keys, before)
+        out = _sealed_anew(fetched, opener, remaining, Path(private), context.keys)
+        return _register(context, ref, fetched, out, gone, reason)
 
 
-def _fetch(opened: Opened, ref: ReleaseRef, private: Path) -> _Fetched:
-    policy = Trusted.load(opened.settings.keys).policy
-    folder = registry.download(opened.lake, opened.releases(), ref.path, private / "release")
+def _fetch(context: Context, ref: ReleaseRef, private: Path) -> _Fetched:
+    policy = context.trusted.policy
+    folder = registry.download(context.lake, context.pin_releases(), ref.path, private / "release")
     verified = verify_release(folder, policy=policy, name=ref.model, version=ref.version)
     return _Fetched(folder, verified, policy)
 
@@ -168,16 +165,15 @@ def _sealed_anew(
 
 
 def _register(
-    opened: Opened,
+    context: Context,
     ref: ReleaseRef,
     fetched: _Fetched,
     out: Path,
     gone: Reader,
     reason: str,
-    actor: str,
 ) -> tuple[ReleaseRef, bool]:
     card = read_regular(fetched.folder / CARD, max_bytes=MAX_CARD_BYTES).decode()
-    releaser = key_access.signer(opened.settings.keys, "releaser")
+    releaser = key_access.signer(context.keys, "releaser")
 
     def sign(version: int) -> Path:
         sign_release(
@@ -185,7 +181,7 @@ def _register(
             version=version,
             card=card,
             created=moment_text(datetime.now(UTC)),
-            created_by=audit.line(actor),
+            created_by=audit.line(context.actor),
             reason=reason,
             policy=fetched.policy,
             signer=releaser,
@@ -195,31 +191,30 @@ def _register(
 
     def tell(run: Run, new: ReleaseRef, signed: Path) -> None:
         removed = audit.Event(
-            "recipient.removed", actor, new.path, reason=reason, detail={"key": gone.id}
+            "recipient.removed", context.actor, new.path, reason=reason, detail={"key": gone.id}
         )
-        audit.append(run, *audit.registration(signed, new, fetched.policy, actor), removed)
+        audit.append(run, *audit.registration(signed, new, fetched.policy, context.actor), removed)
 
     build = fetched.verified.release.build
     new, outcome = registry.register(
-        opened.lake,
-        opened.pipeline.name,
+        context.lake,
+        context.pipeline.name,
         run_id=records.run_id(registry.STAGE, "without", ref.path, gone.id),
         sign=sign,
         details={"reason": reason, "resealed": str(ref), "without": gone.id, "run": build.run_id},
-        inputs={"release": opened.releases()},
-        by=opened.by("headrace model recipients remove", actor),
+        inputs={"release": context.pin_releases()},
+        by=context.origin,
         also=tell,
     )
     return new, outcome.already
 
 
 def _publish(
-    opened: Opened,
+    context: Context,
     ref: ReleaseRef,
     standing: bytes,
     wrapped: bytes,
     new: PublicRecipient,
-    actor: str,
 ) -> None:
     path, before = f"{ref.path}/{STANZAS}", sha256(standing).hexdigest()
 
@@ -230,15 +225,10 @@ def _publish(
                 remedy="Give the command again.",
             )
         run.replace(path, wrapped)
-        added = audit.Event("recipient.added", actor, ref.path, detail={"key": new.recipient_id})
+        added = audit.Event(
+            "recipient.added", context.actor, ref.path, detail={"key": new.recipient_id}
+        )
         audit.append(run, added)
         run.details.update(release=str(ref), added=new.recipient_id)
 
-    commit_once(
-        opened.lake,
-        opened.pipeline.releases,
-        stage=STAGE,
-        run_id=records.run_id(STAGE, ref.path, new.recipient_id, before),
-        body=body,
-        by=opened.by("headrace model recipients add", actor),
-    )
+    context.commit_release(STAGE, records.run_id(STAGE, ref.path, new.recipient_id, before), body)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows import audit
+from flows.context import Context
 from flows.pipeline import Pipeline
 from flows.release.card import render_card
 from flows.release.indexes import verified_release
@@ -23,7 +24,7 @@ from security.release.statement import ModelRelease
 from storage import registry
 from storage.lake import MAIN, Lake, Pin
 from storage.registry import ReleaseRef, candidates
-from storage.runs import Provenance, Run, records
+from storage.runs import Run, records
 from storage.runs.records import Record
 
 ACTOR = "serve"
@@ -39,17 +40,15 @@ def registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
     return registry.registered(lake, pipeline, register_run(candidate))
 
 
-def released(
-    lake: Lake, pipeline: Pipeline, candidate: str, registered: Record, trusted: Trusted
-) -> VerifiedRelease:
+def read_release(context: Context, candidate: str, registered: Record) -> VerifiedRelease:
     """The release that a record says was made of the candidate, verified in full.
 
     Records are not signed: this one only says where to look.
     Raises: Untrusted if the release does not verify, or was made of another candidate.
     """
     ref = ReleaseRef.parse(str(registered.details["release"]))
-    pin = registry.head(lake, pipeline.name)
-    verified = verified_release(lake, pin, ref, trusted.policy.for_cosigner())
+    policy = context.trusted.policy.for_cosigner()
+    verified = verified_release(context.lake, context.pin_releases(), ref, policy)
     if verified.release.build.run_id != candidate:
         raise Untrusted(
             f"the record of candidate {candidate[:12]} names {ref}, which was not made of it",
@@ -77,32 +76,28 @@ def why_not(release: ModelRelease, past: Sequence[Index], environment: str) -> s
     return f"{environment} runs {named} now, which it was not measured against"
 
 
-def register_candidate(
-    lake: Lake, pipeline: Pipeline, candidate: str, trusted: Trusted, *, by: Provenance | None
-) -> Record:
+def register_candidate(context: Context, candidate: str) -> Record:
     """Register the next version, once per candidate; a second call returns the first's record.
 
     Raises: Untrusted if provenance, payload or evidence does not hold or a gate did not pass,
     NotFound without such a candidate; the registry is then as it was.
     """
-    if found := registration(lake, pipeline.name, candidate):
+    lake, name = context.lake, context.pipeline.name
+    if found := registration(lake, name, candidate):
         return found
-    path, step = candidates.path_of(candidate), "registration"
-    telling = audit.refusals(
-        lake, pipeline.name, actor=ACTOR, subject=path, step=step, keys=trusted.keys, by=by
-    )
+    path = candidates.path_of(candidate)
+    telling = audit.refusals(context, actor=ACTOR, subject=path, step="registration")
     with TemporaryDirectory(prefix="headrace-") as private, telling:
-        pin = registry.head(lake, pipeline.name)
-        folder = registry.download(lake, pin, path, Path(private) / "release")
-        made = _Registration.of(pipeline, candidate, folder, trusted)
+        folder = registry.download(lake, context.pin_releases(), path, Path(private) / "release")
+        made = _Registration.of(context.pipeline, candidate, folder, context.trusted)
         _, outcome = registry.register(
             lake,
-            pipeline.name,
+            name,
             run_id=register_run(candidate),
             sign=made.sign,
             details=made.details,
             inputs={"data": made.data},
-            by=by,
+            by=context.origin,
             also=made.tell,
         )
     return outcome.record

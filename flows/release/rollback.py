@@ -8,9 +8,9 @@ rollback, until something else is promoted; another reason, or `to`, goes furthe
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from flows import audit
+from flows.context import Context
 from flows.data import rollback as datasets
 from flows.keys.published_policy import publish_policy
 from flows.pipeline import Pipeline
@@ -20,13 +20,26 @@ from flows.trust.installation import Trusted
 from flows.trust.newest_index import history, standing
 from security.release.index import Index, VerifiedIndex
 from security.release.signing import VerifiedRelease
-from storage import registry
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
 from storage.registry import ReleaseRef
-from storage.runs import Provenance, records
+from storage.runs import records
 from storage.runs.records import Record
 from storage.versions import rollback
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackRequest:
+    """What a person asks for: which environment goes back, why, to what, and with its data or not.
+
+    Without `to` it is the release that ran before the current one.
+    """
+
+    environment: str
+    reason: str
+    to: ReleaseRef | None = None
+    keep_data: bool = False
+    may_run_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +50,23 @@ class Plan:
     `data` is None if the datasets stay, or were taken back by that earlier start.
     """
 
-    environment: str
-    reason: str
-    may_run_again: bool
+    request: RollbackRequest
     current: VerifiedIndex
     left: ReleaseRef
     release: ReleaseRef
     verified: VerifiedRelease
     repeated: bool
     data: datasets.Plan | None
+
+    @property
+    def environment(self) -> str:
+        """The environment that goes back."""
+        return self.request.environment
+
+    @property
+    def reason(self) -> str:
+        """Why."""
+        return self.request.reason
 
     @property
     def is_done(self) -> bool:
@@ -70,24 +91,15 @@ class EnvironmentRollback:
     proposal: int | None = None
 
 
-def plan_rollback(
-    lake: Lake,
-    pipeline: Pipeline,
-    *,
-    environment: str,
-    keys_folder: Path,
-    reason: str,
-    to: ReleaseRef | None = None,
-    keep_data: bool = False,
-    may_run_again: bool = False,
-) -> Plan:
+def plan_rollback(context: Context, request: RollbackRequest) -> Plan:
     """Read and verify everything that a rollback needs, and change nothing.
 
     Raises: NotFound without an index or an earlier release, Untrusted if the release to go back
     to does not verify, Refused if the environment runs it already.
     """
-    trusted = Trusted.load(keys_folder)
-    pin = registry.head(lake, pipeline.name)
+    lake, pipeline, trusted = context.lake, context.pipeline, context.trusted
+    environment, reason, to = request.environment, request.reason, request.to
+    pin = context.pin_releases()
     audit.check_grown(lake, pin, trusted.floors)
     current = _current(lake, pin, trusted, environment)
     past = history(lake, pin, current)
@@ -105,50 +117,13 @@ def plan_rollback(
         )
     data = None
     done = repeated and _data_record(lake, pipeline, environment, current.index.number)
-    if not keep_data and not done:
-        data = _data_plan(lake, pipeline, verified, may_run_again=may_run_again)
+    if not request.keep_data and not done:
+        data = _data_plan(lake, pipeline, verified, may_run_again=request.may_run_again)
     left = _ref(past[-2] if repeated else current.index)
-    return Plan(
-        environment, reason, may_run_again, current, left, release, verified, repeated, data
-    )
+    return Plan(request, current, left, release, verified, repeated, data)
 
 
-def roll_back_environment(
-    lake: Lake,
-    pipeline: Pipeline,
-    *,
-    environment: str,
-    keys_folder: Path,
-    reason: str,
-    actor: str,
-    to: ReleaseRef | None = None,
-    keep_data: bool = False,
-    may_run_again: bool = False,
-    by: Provenance | None = None,
-) -> EnvironmentRollback:
-    """Plan and carry out at once: for callers that ask nobody. Raises as the two do."""
-    plan = plan_rollback(
-        lake,
-        pipeline,
-        environment=environment,
-        keys_folder=keys_folder,
-        reason=reason,
-        to=to,
-        keep_data=keep_data,
-        may_run_again=may_run_again,
-    )
-    return carry_out(lake, pipeline, plan, keys_folder=keys_folder, actor=actor, by=by)
-
-
-def carry_out(
-    lake: Lake,
-    pipeline: Pipeline,
-    plan: Plan,
-    *,
-    keys_folder: Path,
-    actor: str,
-    by: Provenance | None = None,
-) -> EnvironmentRollback:
+def carry_out(context: Context, plan: Plan) -> EnvironmentRollback:
     """The planned release by a new index, then the pipeline's datasets to its data pin.
 
     Predictions stay: they are what was answered.
@@ -156,32 +131,31 @@ def carry_out(
     """
     number = plan.current.index.number
     if not plan.repeated:
-        publish_policy(lake, pipeline, keys_folder, actor=actor, by=by)
-        trusted = Trusted.load(keys_folder)
-        following = _next(plan, actor)
-        if trusted.policy.index_threshold(plan.environment) > 1:
-            proposal = propose(lake, pipeline, trusted, following, by)
+        publish_policy(context)
+        following = _next(plan, context.actor)
+        if context.trusted.policy.index_threshold(plan.environment) > 1:
+            proposal = propose(context, following)
             return EnvironmentRollback(
                 plan.environment, plan.left, plan.release, number, None, False, proposal
             )
-        number, _ = publish(lake, pipeline, trusted, following, by)
+        number, _ = publish(context, following)
     if plan.data is not None and not plan.data.is_done:
         datasets.carry_out(
-            lake,
+            context.lake,
             plan.data,
             request_id=_data_request(plan.environment, number),
             on=MAIN,
             reason=plan.reason,
-            actor=actor,
-            may_run_again=plan.may_run_again,
-            by=by,
+            actor=context.actor,
+            may_run_again=plan.request.may_run_again,
+            by=context.origin,
         )
     return EnvironmentRollback(
         environment=plan.environment,
         left=plan.left,
         release=plan.release,
         index=number,
-        data=_data_record(lake, pipeline, plan.environment, number),
+        data=_data_record(context.lake, context.pipeline, plan.environment, number),
         already=plan.is_done,
     )
 

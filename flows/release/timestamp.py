@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from flows import audit
-from flows.pipeline import Pipeline
+from flows.context import Context
 from flows.trust.installation import Trusted
 from flows.trust.key_access import signer
 from security.errors import Untrusted
@@ -12,27 +12,20 @@ from security.policy.floor import Floor
 from security.release.index import TIMESTAMP_TYPE, VerifiedIndex, sign_timestamp, verify_index
 from storage import registry
 from storage.lake import Lake, Pin
-from storage.runs import Provenance, Run, commit_once, records
+from storage.runs import Run, records
 
 LIFETIME = timedelta(days=7)
 RENEW_BEFORE = timedelta(days=4)
 STAGE = "timestamp"
 
 
-def refresh_timestamp(
-    lake: Lake,
-    pipeline: Pipeline,
-    *,
-    environment: str,
-    trusted: Trusted,
-    by: Provenance | None = None,
-) -> bool:
+def refresh_timestamp(context: Context, *, environment: str) -> bool:
     """Sign a new timestamp for the newest index if the standing one runs out soon.
 
     True if one was signed.
     Raises: Untrusted if the newest index does not verify, BadKey without the timestamp's key.
     """
-    pin = registry.head(lake, pipeline.name)
+    lake, trusted, pin = context.lake, context.trusted, context.pin_releases()
     current, now = trusted.newest_index(lake, pin, environment), datetime.now(UTC)
     if (
         current is None
@@ -54,15 +47,8 @@ def refresh_timestamp(
         audit.append(run, told)
         run.details.update(environment=environment, index=current.index.number)
 
-    outcome = commit_once(
-        lake,
-        pipeline.releases,
-        stage=STAGE,
-        run_id=_run_id(lake, pin, trusted, current, now),
-        body=body,
-        by=by,
-    )
-    return not outcome.already
+    run_id = _run_id(lake, pin, trusted, current, now)
+    return not context.commit_release(STAGE, run_id, body).already
 
 
 def _run_id(lake: Lake, pin: Pin, trusted: Trusted, current: VerifiedIndex, now: datetime) -> str:

@@ -11,9 +11,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.audit.checkpoint import refresh_checkpoint
-from flows.context import open_stage
+from flows.context import open_run
 from flows.release.timestamp import refresh_timestamp
-from flows.trust.installation import Trusted
 
 
 @flow(name="timestamp", persist_result=False)
@@ -22,13 +21,10 @@ def timestamp(pipeline: str | None = None, environment: str | None = None) -> St
 
     Raises: Untrusted if that index does not verify, or the log was not only added to.
     """
-    stage = open_stage(pipeline)
-    environment = environment or stage.settings.environment
-    trusted = Trusted.load(stage.settings.keys)
-    signed = refresh_timestamp(
-        stage.lake, stage.pipeline, environment=environment, trusted=trusted, by=stage.by
-    )
-    grown = refresh_checkpoint(stage.lake, stage.pipeline, trusted=trusted, by=stage.by)
+    context = open_run(pipeline)
+    environment = environment or context.settings.environment
+    signed = refresh_timestamp(context, environment=environment)
+    grown = refresh_checkpoint(context)
     return Completed(
         message=f"{environment}: timestamp {'signed' if signed else 'still fresh'}, "
         f"audit log {'checkpointed' if grown else 'unchanged'}"

@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.context import Stage, open_stage
+from flows.context import Context, open_run
 from flows.events import TRAINED, announce
 from flows.learn.dataset import Split
 from flows.learn.fit import Fitted, fit
@@ -25,10 +25,9 @@ from flows.learn.window import latest_label, prepare, whole_second
 from flows.ledger import decided_until
 from flows.train.candidate import Candidate, describe, make_candidate
 from flows.train.seal import Trained, sealed_candidate
-from flows.trust.installation import Trusted
 from flows.trust.key_access import signer
 from storage.lake import MAIN, Pin
-from storage.registry import candidates, head
+from storage.registry import candidates
 from storage.runs import Outcome, Run, records
 from storage.runs.records import Record
 from storage.tables.manifests import manifests
@@ -39,20 +38,20 @@ STAGE = "train"
 @task(cache_policy=NO_CACHE, persist_result=False)
 def build_features(pipeline: str | None, data: Pin, cutoff: datetime) -> Split:
     """Point-in-time features and labels at the pin, split by time."""
-    stage = open_stage(pipeline)
-    return prepare(stage.pipeline, stage.frames(data), cutoff=cutoff)
+    context = open_run(pipeline)
+    return prepare(context.pipeline, context.frames(data), cutoff=cutoff)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def fit_model(pipeline: str | None, split: Split) -> Fitted:
     """Fit the pipeline's estimator on the training side."""
-    return fit(open_stage(pipeline).pipeline, split.train)
+    return fit(open_run(pipeline).pipeline, split.train)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def export_model(pipeline: str | None, fitted: Fitted, split: Split) -> Candidate:
     """The files that serve, retrain and watch the model."""
-    return make_candidate(open_stage(pipeline).pipeline, fitted, split)
+    return make_candidate(open_run(pipeline).pipeline, fitted, split)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -60,18 +59,18 @@ def put_forward(
     pipeline: str | None, trained: Trained, data: Pin, training: Mapping[str, Any]
 ) -> Record:
     """Encrypt, sign as trainer, and commit the candidate, once per run."""
-    stage = open_stage(pipeline)
-    policy = Trusted.load(stage.settings.keys).policy
+    context = open_run(pipeline)
+    policy = context.trusted.policy
     with TemporaryDirectory(prefix="headrace-") as work:
-        key = signer(stage.settings.keys, "trainer")
+        key = signer(context.keys, "trainer")
         outcome = candidates.put(
-            stage.lake,
-            stage.pipeline.name,
+            context.lake,
+            context.pipeline.name,
             trained.run_id,
             sealed_candidate(trained, policy, signer=key, work=Path(work)),
             details={"training": training},
             inputs={"data": data},
-            by=stage.by,
+            by=context.origin,
         )
     return outcome.record
 
@@ -88,37 +87,37 @@ def train(
 
     `cutoff` is the moment whose knowledge counts; by default that of the newest label.
     """
-    stage = open_stage(pipeline)
-    name, repository = stage.pipeline.name, stage.pipeline.repository
+    context = open_run(pipeline)
+    name, repository = context.pipeline.name, context.pipeline.repository
     run_id = _run_id(name, on, decision, request)
-    started, data = datetime.now(UTC), stage.lake.pin(repository, on)
-    if done := records.find(stage.lake, repository, data.commit, stage=STAGE, run=run_id):
+    started, data = datetime.now(UTC), context.lake.pin(repository, on)
+    if done := records.find(context.lake, repository, data.commit, stage=STAGE, run=run_id):
         return Completed(message=f"already merged as {done.attempt}: {done.details['outcome']}")
 
     # An attempt that died after it put its candidate forward: that one stands, and its facts.
-    releases = head(stage.lake, name)
-    if found := candidates.candidate_record(stage.lake, releases, run_id):
-        return _finish(stage, found, on)
+    releases = context.pin_releases()
+    if found := candidates.candidate_record(context.lake, releases, run_id):
+        return _finish(context, found, on)
 
     reason = _reason(decision, request)
-    split = build_features(pipeline, data, _cutoff(stage, data, decision, cutoff))
+    split = build_features(pipeline, data, _cutoff(context, data, decision, cutoff))
     fitted = fit_model(pipeline, split)
     candidate = export_model(pipeline, fitted, split)
     trained = Trained(
         run_id=run_id,
-        pipeline=stage.pipeline,
+        pipeline=context.pipeline,
         data={"data": data},
-        data_sha256=manifests(stage.lake, data, [d.name for d in stage.pipeline.datasets]),
+        data_sha256=manifests(context.lake, data, [d.name for d in context.pipeline.datasets]),
         branch=on,
         cutoff=split.cutoff,
-        code=stage.by.code,
+        code=context.origin.code,
         hyperparameters=fitted.hyperparameters,
         started=started,
         files=candidate.files,
         reason=reason,
     )
     training = describe(candidate, split, decision=decision, reason=reason, on=on)
-    return _finish(stage, put_forward(pipeline, trained, data, training), on)
+    return _finish(context, put_forward(pipeline, trained, data, training), on)
 
 
 def _run_id(name: str, on: str, decision: str | None, request: str | None) -> str:
@@ -138,12 +137,12 @@ def _logical_input(decision: str | None, request: str | None) -> tuple[str, str]
     return "flow run", str(flow_run.get_id())
 
 
-def _cutoff(stage: Stage, data: Pin, decision: str | None, asked: datetime | None) -> datetime:
+def _cutoff(context: Context, data: Pin, decision: str | None, asked: datetime | None) -> datetime:
     """What may be known: what was asked for, what the decision's window knew, or all there is."""
     if asked is not None:
         return whole_second(asked)
-    newest = latest_label(stage.pipeline, stage.frames(data))
-    known = min(newest, decided_until(stage.lake, data, decision)) if decision else newest
+    newest = latest_label(context.pipeline, context.frames(data))
+    known = min(newest, decided_until(context.lake, data, decision)) if decision else newest
     return whole_second(known)
 
 
@@ -153,7 +152,7 @@ def _reason(decision: str | None, request: str | None) -> str:
     return f"request {request}" if request else "schedule"
 
 
-def _finish(stage: Stage, candidate: Record, on: str) -> State[Any]:
+def _finish(context: Context, candidate: Record, on: str) -> State[Any]:
     """Merge the run's record, then send the event that has its candidate judged."""
     training, data = candidate.details["training"], Pin.parse(candidate.inputs["data"])
     outcome = f"candidate {candidate.run_id[:12]}"
@@ -163,11 +162,11 @@ def _finish(stage: Stage, candidate: Record, on: str) -> State[Any]:
         run.metrics.update(training["metrics"])
         run.details.update(training["details"], outcome=outcome, candidate=candidate.run_id)
 
-    done = stage.merge(STAGE, candidate.run_id, body, inputs={"data": data}, on=on)
+    done = context.commit_data(STAGE, candidate.run_id, body, inputs={"data": data}, on=on)
     _link(data, candidate, done)
     announce(
         TRAINED,
-        pipeline=stage.pipeline.name,
+        pipeline=context.pipeline.name,
         payload={"candidate": candidate.run_id, "reason": str(training["details"]["reason"])},
     )
     return Completed(message=outcome)

@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime
 
-from flows.data.history import REACH, commit_at
 from storage import tables
 from storage.errors import NotFound
 from storage.lake import MAIN, Lake, Pin
@@ -13,6 +12,8 @@ _AT = re.compile(r"(?:(?P<of>.*)@)?(?P<what>[^@]+)")
 _VERSION = re.compile(r"v(?P<number>\d{1,18})")
 _ENTRY = re.compile(r"(\d{20})\.json")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
+# How far back a history is searched.
+REACH = 100_000
 
 
 def is_no_ref(text: str) -> bool:
@@ -46,6 +47,17 @@ def moment_of(text: str) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def commit_at(lake: Lake, head: Pin, moment: datetime) -> Pin:
+    """The commit that `head`'s branch was at, at a moment. Raises: NotFound before the first."""
+    for commit in lake.fs.log(head.repository, head.commit, limit=REACH):
+        if datetime.fromtimestamp(commit.created_at, UTC) <= moment:
+            return Pin(head.repository, commit.id)
+    raise NotFound(
+        f"{head.repository} has no commit as old as {moment:%Y-%m-%d %H:%M:%S} UTC.",
+        remedy="`headrace data log` prints when each commit was made.",
+    )
 
 
 def _with_version(lake: Lake, repository: str, table: str, number: int) -> Pin:

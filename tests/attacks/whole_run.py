@@ -68,10 +68,10 @@ def chain(name: str, lie: Callable[[], None]) -> None:
 
 
 def put_forward() -> set[str]:
-    from flows.context import open_stage
+    from flows.context import open_run
     from storage import registry
 
-    stage = open_stage()
+    stage = open_run()
     pin = registry.head(stage.lake, stage.pipeline.name)
     paths = stage.lake.fs.objects(pin.repository, pin.commit, prefix="candidates/")
     return {one.path.split("/")[1] for one in paths}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from examples.flights.pipeline import pipeline as flights
 from flows import audit
 from flows.audit import reading, spool
 from flows.audit.checkpoint import refresh_checkpoint
@@ -28,6 +29,7 @@ from storage import registry
 from storage.errors import Unavailable
 from storage.lake import LANDING, Lake
 from storage.lake.client import LakeFS
+from tests.release_site import context_of
 
 
 def head(site: Any) -> Any:
@@ -97,7 +99,7 @@ def test_an_entry_and_what_it_tells_of_are_one_commit(served: Any) -> None:
 
 
 def test_revoking_and_enrolling_keys_is_told_when_the_policy_is_published(site: Any) -> None:
-    publish_policy(site.lake, site.pipeline, site.keys, actor="root")
+    publish_policy(site.context("root"))
     trust, before = site.policy.trust, len(entries(site))
     old = trust.roles["timestamp"].keys[0]
     new = PairRecord.of(type(load_signer(site.keys, "timestamp")).generate("timestamp").public)
@@ -105,7 +107,7 @@ def test_revoking_and_enrolling_keys_is_told_when_the_policy_is_published(site: 
     revoked = (Revocation(old, "laptop lost"),)
     changed = replace(trust, version=trust.version + 1, roles=roles, revoked=revoked)
     (site.keys / TRUST).write_bytes(sign_trust(changed, load_signer(site.keys, "root")))
-    publish_policy(site.lake, site.pipeline, site.keys, actor="root")
+    publish_policy(site.context("root"))
     told = {e.kind: e for e in entries(site)[before:]}
     assert told["key.enrolled"].subject == f"keys/{new.pair.key_id}"
     assert told["key.revoked"].subject == f"keys/{old.pair.key_id}"
@@ -116,7 +118,7 @@ def test_revoking_and_enrolling_keys_is_told_when_the_policy_is_published(site: 
 def test_a_rerun_tells_nothing_twice(served: Any) -> None:
     before = entries(served.site)
     served.site.promote(served.new)
-    publish_policy(served.site.lake, served.site.pipeline, served.site.keys)
+    publish_policy(served.site.context())
     assert entries(served.site) == before
 
 
@@ -190,7 +192,7 @@ def test_a_truncated_log_is_refused_by_verify_promotion_rollback_and_checkpoint(
     for attempt in (
         lambda: site.promote(served.old, reason="again"),
         lambda: site.roll_back("bad", keep_data=True),
-        lambda: refresh_checkpoint(site.lake, site.pipeline, trusted=Trusted.load(site.keys)),
+        lambda: refresh_checkpoint(site.context()),
     ):
         with pytest.raises(Untrusted, match=problem):
             attempt()
@@ -239,7 +241,7 @@ def publish_next_edition(site: Any) -> None:
     trust = site.policy.trust
     changed = replace(trust, version=trust.version + 1)
     (site.keys / TRUST).write_bytes(sign_trust(changed, load_signer(site.keys, "root")))
-    publish_policy(site.lake, site.pipeline, site.keys)
+    publish_policy(site.context())
 
 
 def test_a_checkpoint_that_nobody_signed_is_refused(served: Any) -> None:
@@ -344,12 +346,16 @@ def test_what_services_leave_is_collected_and_only_refusals_are_believed(
     assert (found.kind, found.actor) == ("refused", "prediction service of production")
 
 
-def test_a_failed_decryption_is_told_with_what_the_caller_never_gets(repo: str, lake: Lake) -> None:
+def test_a_failed_decryption_is_told_with_what_the_caller_never_gets(
+    repo: str, lake: Lake, tmp_path: Path
+) -> None:
+    pipeline = replace(flights, name=repo)
+    context = context_of(lake, pipeline, tmp_path / "home" / "keys", actor="train")
     error = CannotDecrypt("the payload does not open")
     error.detail = "stanza 2 is of another recipient"  # type: ignore[attr-defined]
     with (
         pytest.raises(CannotDecrypt),
-        audit.refusals(lake, repo, actor="train", subject="models/flights/1", step="download"),
+        audit.refusals(context, subject="models/flights/1", step="download"),
     ):
         raise error
     (found,) = audit.read_log(lake, registry.head(lake, repo)).entries

@@ -13,7 +13,7 @@ from flows.data import rollback as datasets
 from flows.errors import Misconfigured
 from flows.keys.published_policy import publish_policy, published_policy
 from flows.release import rollback
-from flows.release.rollback import plan_rollback
+from flows.release.rollback import RollbackRequest, plan_rollback
 from flows.trust.installation import Trusted
 from security.errors import Untrusted
 from security.policy.documents import sign_rules
@@ -21,6 +21,7 @@ from security.policy.key_homes import init_keys, load_signer
 from security.policy.trust_policy import RULES
 from storage import registry
 from storage.errors import NotFound, Refused, Unavailable
+from tests.release_site import context_of
 
 
 def test_keys_init_makes_private_files_once_and_prints_no_secret(site: Any) -> None:
@@ -88,37 +89,31 @@ def test_the_newest_index_gets_a_timestamp_once(served: Any) -> None:
 
 def test_of_two_deciders_the_loser_is_told_who_won(served: Any) -> None:
     site = served.site
-    plan = plan_rollback(
-        site.lake,
-        site.pipeline,
-        environment="production",
-        keys_folder=site.keys,
-        reason="mine",
-        keep_data=True,
-    )
+    context = site.context("ana")
+    plan = plan_rollback(context, RollbackRequest("production", "mine", keep_data=True))
     third = site.register(site.land("N4"))
     site.promote(third, reason="urgent")
     with pytest.raises(Refused, match=r"serve wrote index 3 of production .*\(urgent\)"):
-        rollback.carry_out(site.lake, site.pipeline, plan, keys_folder=site.keys, actor="ana")
+        rollback.carry_out(context, plan)
     assert site.served() == "3: 3"
 
 
 def test_an_older_edition_never_replaces_the_published_policy(site: Any) -> None:
-    publish_policy(site.lake, site.pipeline, site.keys)
+    publish_policy(site.context())
     first = (site.keys / RULES).read_bytes()
     second = sign_rules(replace(site.policy.rules, version=2), load_signer(site.keys, "policy"))
     (site.keys / RULES).write_bytes(second)
-    publish_policy(site.lake, site.pipeline, site.keys)
+    publish_policy(site.context())
     (site.keys / RULES).write_bytes(first)
     with pytest.raises(Refused, match=r"edition 1\.1\.1, the published one is 1\.1\.2"):
-        publish_policy(site.lake, site.pipeline, site.keys)
+        publish_policy(site.context())
 
 
 def test_a_policy_of_other_keys_is_refused(site: Any, tmp_path: Path) -> None:
-    publish_policy(site.lake, site.pipeline, site.keys)
-    init_keys(tmp_path / "other")
+    publish_policy(site.context())
+    init_keys(tmp_path / "other" / "keys")
     with pytest.raises(Untrusted, match="not signed by the pinned root"):
-        publish_policy(site.lake, site.pipeline, tmp_path / "other")
+        publish_policy(context_of(site.lake, site.pipeline, tmp_path / "other" / "keys"))
 
 
 def test_verify_names_every_step(served: Any) -> None:

@@ -271,7 +271,7 @@ from dataclasses import replace
 from examples.flights.pipeline import pipeline
 from flows.ingest.land import land, waiting
 from flows.settings import Settings
-from flows.lakes import open_lake
+from flows.context import open_lake
 from storage.landing import take_stock
 
 name, batch = sys.argv[1:]

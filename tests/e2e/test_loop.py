@@ -27,7 +27,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from examples.flights.feed import delivery
 from examples.flights.service import Service
 from examples.flights.traffic import replay, requests
-from flows.context import Stage, open_stage
+from flows.context import Context, open_run
 from flows.data import branches
 from flows.data.contracts import row_keys
 from flows.events import announce
@@ -80,16 +80,16 @@ class Machine:
     """One installation that is up, with its pipeline's lake and its Prefect server's API."""
 
     settings: Settings
-    stage: Stage
+    context: Context
     api: httpx.Client
 
     @property
     def repository(self) -> str:
-        return self.stage.pipeline.repository
+        return self.context.pipeline.repository
 
     @property
     def data(self) -> Pin:
-        return self.stage.lake.pin(self.repository)
+        return self.context.lake.pin(self.repository)
 
     def run(self, deployment: str, **parameters: Any) -> FlowRun:
         """Through the server, the work pool and the worker; back when it is done."""
@@ -119,7 +119,7 @@ class Machine:
     def trainings(self, ref: str = "main", decision: str = "") -> list[Record]:
         """Records of training on the ref, of those for the decision if one is named."""
         found = records.at(
-            self.stage.lake, self.stage.lake.pin(self.repository, ref), stage="train"
+            self.context.lake, self.context.lake.pin(self.repository, ref), stage="train"
         )
         return [r for r in found if not decision or r.details["decision"] == decision]
 
@@ -129,17 +129,17 @@ class Machine:
 
     def verdict(self, candidate: str, ref: str = "main") -> Record | None:
         """What the gates found of a candidate, as the data's own runs have it."""
-        head, run = self.stage.lake.pin(self.repository, ref), candidates.gate_run(candidate)
-        return records.find(self.stage.lake, head.repository, head.commit, stage="gate", run=run)
+        head, run = self.context.lake.pin(self.repository, ref), candidates.gate_run(candidate)
+        return records.find(self.context.lake, head.repository, head.commit, stage="gate", run=run)
 
     def release(self, candidate: str) -> str | None:
         """The release that came of a candidate."""
-        found = registration(self.stage.lake, self.stage.pipeline.name, candidate)
+        found = registration(self.context.lake, self.context.pipeline.name, candidate)
         return str(found.details["release"]) if found else None
 
     def decide_to_retrain(self, evidence_rows: int) -> str:
         """Put a drift decision into the ledger, as monitor would; its id. No event is sent."""
-        evidence = evidence_of(self.stage.pipeline.name, evidence_rows)
+        evidence = evidence_of(self.context.pipeline.name, evidence_rows)
         decision = decision_on(evidence)
 
         def body(run: Run) -> None:
@@ -147,7 +147,7 @@ class Machine:
             run.details.update(decision=decision.id, action=decision.action)
 
         commit_once(
-            self.stage.lake,
+            self.context.lake,
             self.repository,
             stage="monitor",
             run_id=records.run_id("monitor", decision.id),
@@ -224,9 +224,7 @@ def surroundings_of(settings: Settings) -> Iterator[None]:
             patch.setenv(name, value)
         # A run that queues behind another asks again after 30 s by default.
         patch.setenv("PREFECT_SERVER_DEPLOYMENTS_CONCURRENCY_SLOT_WAIT_SECONDS", "1")
-        open_stage.cache_clear()
         yield
-        open_stage.cache_clear()
 
 
 def still_the_clock(api: httpx.Client) -> None:
@@ -255,7 +253,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         try:
             up(settings)
             still_the_clock(api)
-            yield Machine(settings, open_stage(), api)
+            yield Machine(settings, open_run(), api)
         finally:
             down(settings)
 
@@ -268,7 +266,7 @@ def arrived(machine: Machine) -> Machine:
             buffer = io.BytesIO()
             frame.write_parquet(buffer)
             files = {"part-0.parquet": buffer.getvalue()}
-            deliver(machine.stage.lake, machine.repository, dataset, f"2013-{month:02d}", files)
+            deliver(machine.context.lake, machine.repository, dataset, f"2013-{month:02d}", files)
     machine.run("ingest/ingest")
     return machine
 
@@ -290,11 +288,11 @@ def test_both_months_landed_through_the_worker(arrived: Machine) -> None:
     (run,) = arrived.runs_of("ingest")
     assert run["state_type"] == "COMPLETED"
     assert run["work_pool_name"] == "local"
-    found = records.at(arrived.stage.lake, arrived.data, stage="ingest")
+    found = records.at(arrived.context.lake, arrived.data, stage="ingest")
     assert len(found) == 8
     assert {r.orchestrator["prefect_flow_run_id"] for r in found} == {run["id"]}
     wanted = sum(delivery(month)["flights"].height for month in (1, 2))
-    rows = arrived.stage.frames(arrived.data)["flights"].select(pl.len()).collect().item()
+    rows = arrived.context.frames(arrived.data)["flights"].select(pl.len()).collect().item()
     assert rows == wanted
 
 
@@ -330,12 +328,12 @@ def test_every_deployment_is_given_its_own_role_and_no_other(trained: Machine) -
 
 
 def test_a_new_index_gets_its_timestamp_from_the_deployment_that_may(trained: Machine) -> None:
-    pin = trained.stage.lake.pin(trained.stage.pipeline.releases)
+    pin = trained.context.lake.pin(trained.context.pipeline.releases)
     trusted = Trusted.load(trained.settings.keys)
 
     def stamped() -> bytes | None:
-        head = trained.stage.lake.pin(pin.repository)
-        return trusted.timestamp(trained.stage.lake, head, "production", 1)
+        head = trained.context.lake.pin(pin.repository)
+        return trusted.timestamp(trained.context.lake, head, "production", 1)
 
     stamp = until(stamped, "the first index's timestamp")
     trusted.policy.verify(stamp, role="timestamp", payload_type=TIMESTAMP_TYPE)
@@ -350,24 +348,24 @@ def test_a_second_start_for_the_same_request_says_already_merged(trained: Machin
 
 
 def test_what_was_served_is_recorded_and_judged(trained: Machine) -> None:
-    stage = trained.stage
-    batches = requests(stage.pipeline, stage.frames(trained.data), start=CUTOFF, end=END)
+    context = trained.context
+    batches = requests(context.pipeline, context.frames(trained.data), start=CUTOFF, end=END)
     answered = replay(trained.settings.service_url, batches, name="second-half")
     (release,) = answered
     Service(trained.settings.service_url).await_delivered(PATIENCE_S)
     trained.run("ingest/ingest")
-    predictions = stage.scan(trained.data, PREDICTIONS)
+    predictions = context.scan(trained.data, PREDICTIONS)
     assert predictions is not None
     assert predictions.select(pl.len()).collect().item() == answered[release] > 10_000
 
     window = {"start": CUTOFF.isoformat(), "end": END.isoformat(), "request": "second-half"}
     trained.run("monitor/monitor", **window)
-    run_id = records.run_id("monitor", stage.pipeline.name, "second-half")
+    run_id = records.run_id("monitor", context.pipeline.name, "second-half")
     data = trained.data
-    record = records.find(stage.lake, data.repository, data.commit, stage="monitor", run=run_id)
+    record = records.find(context.lake, data.repository, data.commit, stage="monitor", run=run_id)
     assert record is not None
     assert record.counts["served"] == answered[release]
-    entries = {e.decision.id: e for e in ledger.entries(stage.lake, data)}
+    entries = {e.decision.id: e for e in ledger.entries(context.lake, data)}
     entry = entries[record.details["decision"]]
     assert entry.decision.release == release
     assert entry.evidence.measured is not None
@@ -379,7 +377,7 @@ def test_a_drift_event_starts_training_by_its_automation_and_five_of_them_train_
 ) -> None:
     decision = trained.decide_to_retrain(evidence_rows=5001)
     for _ in range(5):
-        announce(DETECTED, pipeline=trained.stage.pipeline.name, payload={"decision": decision})
+        announce(DETECTED, pipeline=trained.context.pipeline.name, payload={"decision": decision})
 
     def all_done() -> list[dict[str, Any]] | None:
         runs = trained.runs_of("train", decision=decision)
@@ -425,14 +423,14 @@ def test_a_training_that_died_after_it_put_its_candidate_forward_is_carried_on(
     trained: Machine,
 ) -> None:
     """The candidate of a run that never merged its record; nothing is fitted a second time."""
-    stage, first = trained.stage, trained.first_training()
-    run_id = records.run_id("train", stage.pipeline.name, "request", "died")
-    releases = stage.lake.pin(stage.pipeline.releases)
-    said = candidates.candidate_record(stage.lake, releases, first.run_id)
+    context, first = trained.context, trained.first_training()
+    run_id = records.run_id("train", context.pipeline.name, "request", "died")
+    releases = context.lake.pin(context.pipeline.releases)
+    said = candidates.candidate_record(context.lake, releases, first.run_id)
     assert said is not None
     stands = candidates.put(
-        stage.lake,
-        stage.pipeline.name,
+        context.lake,
+        context.pipeline.name,
         run_id,
         ROOT / "docs" / "images",
         details=said.details,
@@ -478,7 +476,7 @@ def reconciled() -> str:
 def test_training_on_a_users_branch_leaves_main_alone_until_it_is_merged(
     trained: Machine,
 ) -> None:
-    lake, repository = trained.stage.lake, trained.repository
+    lake, repository = trained.context.lake, trained.repository
     branches.create(lake, repository, "idea", source="main")
     before = trained.data
     mine = {"on": "idea", "request": "mine", "cutoff": CUTOFF.isoformat()}
@@ -494,7 +492,7 @@ def test_training_on_a_users_branch_leaves_main_alone_until_it_is_merged(
     verdict = until(lambda: trained.verdict(candidate, "idea"), "the verdict, on the branch")
     assert verdict.details["branch"] == "idea"
 
-    merge_branch(lake, repository, "idea", keys=row_keys(trained.stage.pipeline))
+    merge_branch(lake, repository, "idea", keys=row_keys(trained.context.pipeline))
     now = {r.run_id: r for r in trained.trainings()}
     assert now == {**there, candidate: on_branch}
     assert trained.verdict(candidate) == verdict

@@ -17,7 +17,7 @@ import pytest
 
 from examples.flights import feed
 from examples.flights.pipeline import pipeline as flights
-from flows.context import Stage
+from flows.context import Context
 from flows.errors import EmptyWindow
 from flows.gate.opened import Opened, open_candidate
 from flows.gate.verdict import Verdict, measure_gates, signed_verdict
@@ -28,8 +28,7 @@ from flows.learn.window import prepare
 from flows.pipeline import Gate, Pipeline
 from flows.reconcile import flow as reconcile
 from flows.release.promote import promote
-from flows.release.register import register_candidate, registration, released, why_not
-from flows.settings import Settings
+from flows.release.register import read_release, register_candidate, registration, why_not
 from flows.train.candidate import Candidate, make_candidate
 from flows.train.seal import Trained, sealed_candidate
 from flows.trust.installation import Trusted
@@ -50,6 +49,7 @@ from storage.registry import ReleaseRef, candidates
 from storage.runs import Run, commit_once
 from storage.runs.records import Record
 from storage.tables.manifests import manifests
+from tests.release_site import context_of
 
 CUTOFF = datetime(2013, 2, 1, tzinfo=UTC)
 CODE = {"code_commit": "ab" * 20, "code_clean": "true", "lock": "cd" * 32}
@@ -70,6 +70,9 @@ class House:
     @property
     def trusted(self) -> Trusted:
         return Trusted.load(self.keys)
+
+    def context(self, actor: str = "") -> Context:
+        return context_of(self.lake, self.pipeline, self.keys, actor=actor)
 
     def folder(self) -> Path:
         made = self.work / uuid.uuid4().hex
@@ -135,18 +138,11 @@ class House:
         ).record
 
     def register(self, candidate: str) -> Record:
-        return register_candidate(self.lake, self.pipeline, candidate, self.trusted, by=None)
+        return register_candidate(self.context(), candidate)
 
     def promote(self, release: str) -> None:
-        promote(
-            self.lake,
-            self.pipeline,
-            ReleaseRef.parse(release),
-            environment="production",
-            keys_folder=self.keys,
-            reason="a test",
-            actor="serve",
-        )
+        context, ref = self.context("serve"), ReleaseRef.parse(release)
+        promote(context, ref, environment="production", reason="a test")
 
     def versions(self) -> list[int]:
         pin = registry.head(self.lake, self.pipeline.name)
@@ -426,8 +422,8 @@ def test_a_record_of_another_release_is_not_believed(house: House) -> None:
     honest, real = house.register(candidate), house.register(other)
     forged = replace(honest, details={**honest.details, "release": real.details["release"]})
     with pytest.raises(Untrusted, match="which was not made of it"):
-        released(house.lake, house.pipeline, candidate, forged, house.trusted)
-    found = released(house.lake, house.pipeline, candidate, honest, house.trusted)
+        read_release(house.context(), candidate, forged)
+    found = read_release(house.context(), candidate, honest)
     assert found.release.build.run_id == candidate
 
 
@@ -584,19 +580,14 @@ def index_of(release: NamedRelease) -> Index:
 
 
 @pytest.fixture
-def waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> Stage:
+def waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A pipeline of its own whose records are old enough at once."""
     monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
-    return stage_of(house)
-
-
-def stage_of(house: House) -> Stage:
-    settings = Settings(root=house.work, home=house.work, lake_endpoint=None)
-    return Stage(settings, house.lake, house.pipeline)
+    return house.context()
 
 
 def test_what_no_event_carried_on_is_found_in_the_records_at_each_step(
-    house: House, waiting: Stage
+    house: House, waiting: Context
 ) -> None:
     def unjudged() -> list[str]:
         return reconcile.unjudged(waiting, registry.head(house.lake, house.pipeline.name))
@@ -620,7 +611,7 @@ def test_what_no_event_carried_on_is_found_in_the_records_at_each_step(
     assert later not in unreleased(), "it was measured against the base rate, not what runs now"
 
 
-def test_what_failed_or_was_refused_is_not_asked_for_again(house: House, waiting: Stage) -> None:
+def test_what_failed_or_was_refused_is_not_asked_for_again(house: House, waiting: Context) -> None:
     candidate = house.put(house.trained())
     house.put_verdict(candidate, Verdict(failed=("refused: a test",), refused=True))
     pin = registry.head(house.lake, house.pipeline.name)
@@ -631,7 +622,7 @@ def test_what_failed_or_was_refused_is_not_asked_for_again(house: House, waiting
 def test_a_young_candidate_is_left_to_its_event(house: House) -> None:
     candidate = house.put(house.trained())
     pin = registry.head(house.lake, house.pipeline.name)
-    assert candidate not in reconcile.unjudged(stage_of(house), pin)
+    assert candidate not in reconcile.unjudged(house.context(), pin)
 
 
 def test_a_start_is_asked_for_once_an_hour() -> None:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import Result
 
 from flows import audit
+from flows.context import Context
 from flows.release import proposals
 from flows.release.approval import approve
 from flows.trust.installation import Trusted
@@ -29,6 +30,7 @@ from security.release.index import ReleaseRef as Named
 from storage import registry
 from storage.errors import NotFound, Refused, StorageError
 from storage.registry import ReleaseRef
+from tests.release_site import context_of
 
 
 class Two:
@@ -55,6 +57,9 @@ class Two:
     def as_ben(self, *arguments: str) -> Result:
         changed = {**self.site.environment, "HEADRACE_HOME": str(self.ben_home)}
         return replace(self.site, environment=changed).run(*arguments)
+
+    def ben_context(self) -> Context:
+        return context_of(self.site.lake, self.site.pipeline, self.ben, actor="ben")
 
     def propose(self, ref: ReleaseRef, reason: str = "passed") -> Result:
         done = self.site.run("model", "promote", str(ref), "--reason", reason)
@@ -174,15 +179,7 @@ def test_what_is_signed_is_what_was_shown(two: Two) -> None:
     digest = site.read("verify", str(other))["digest"]
     file_instead(two, release=Named(other.model, other.version, digest, other.path))
     with pytest.raises(Refused, match="is not the one that was shown any more"):
-        approve(
-            site.lake,
-            site.pipeline,
-            environment="production",
-            number=1,
-            trusted=trusted,
-            actor="ben",
-            shown=shown,
-        )
+        approve(two.ben_context(), environment="production", number=1, shown=shown)
     assert two.indexes == []
 
 
@@ -286,18 +283,11 @@ def test_two_approvals_at_once_publish_once(two: Two) -> None:
 
     ref = two.site.register(two.site.land("N1"))
     two.propose(ref)
-    ben, found = replace(Trusted.load(two.site.keys), keys=two.ben), []
+    found: list[int | None] = []
 
     def run() -> None:
         try:
-            done = approve(
-                two.site.lake,
-                two.site.pipeline,
-                environment="production",
-                number=1,
-                trusted=ben,
-                actor="ben",
-            )
+            done = approve(two.ben_context(), environment="production", number=1)
             found.append(done.index)
         except StorageError:
             found.append(None)
@@ -340,19 +330,14 @@ def test_the_serve_flow_proposes_and_says_who_has_to_approve(
 ) -> None:
     from prefect.testing.utilities import prefect_test_harness
 
-    from flows.context import open_stage
     from flows.release.flow import serve
 
     ref = two.site.register(two.site.land("N1"))
     monkeypatch.syspath_prepend(two.site.environment["HEADRACE_ROOT"])
     for name, value in two.site.environment.items():
         monkeypatch.setenv(name, value)
-    open_stage.cache_clear()
-    try:
-        with prefect_test_harness(server_startup_timeout=300):
-            state = serve(release=str(ref), reason="by the flow", return_state=True)
-    finally:
-        open_stage.cache_clear()
+    with prefect_test_harness(server_startup_timeout=300):
+        state = serve(release=str(ref), reason="by the flow", return_state=True)
     assert state.is_completed()
     assert "headrace model approve 1" in (state.message or "")
     assert two.indexes == []

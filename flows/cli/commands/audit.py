@@ -33,11 +33,11 @@ def log(
     """List the entries, newest first; the log is compared with its own head first."""
     from flows.audit import read_log
     from flows.cli.terminal import show_json, show_table, tell
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from security.formats.strict_json import to_json
 
-    opened = open_pipeline(pipeline)
-    entries = read_log(opened.lake, opened.releases()).entries
+    context = open_context(pipeline)
+    entries = read_log(context.lake, context.pin_releases()).entries
     start = f"{since:%Y-%m-%dT%H:%M:%SZ}" if since else ""
     found = [e for e in reversed(entries) if e.at >= start and _is_of(e, kind)][:limit]
     if as_json:
@@ -55,14 +55,13 @@ def verify(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """Check the whole log, its checkpoint, and that it agrees with the repository."""
     from flows.audit.examine import examine
     from flows.cli.terminal import show_json
-    from flows.lakes import open_pipeline
-    from flows.release.catalog import policy_of
-    from flows.trust.installation import Trusted
+    from flows.context import open_context
+    from flows.release.catalog import read_policy
 
-    opened = open_pipeline(pipeline)
-    pin, keys = opened.releases(), opened.settings.keys
-    policy = policy_of(opened.lake, pin, keys)
-    found = examine(opened.lake, pin, policy, Trusted.load(keys).floors)
+    context = open_context(pipeline)
+    pin = context.pin_releases()
+    policy = read_policy(context, pin)
+    found = examine(context.lake, pin, policy, context.trusted.floors)
     if as_json:
         show_json({"holds": not found.problems, "at": str(pin), **_document(found)})
     else:
@@ -80,15 +79,15 @@ def prove(
     """Write the proof that the log tells of a release, for `python -m security audit-proof`."""
     from flows.audit.proof import proof_of
     from flows.cli.terminal import say, tell
-    from flows.lakes import open_pipeline
-    from flows.release.catalog import policy_of
+    from flows.context import open_context
+    from flows.release.catalog import read_policy
     from security.audit.proof import to_text
     from storage.registry import ReleaseRef
 
-    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
-    pin = opened.releases()
-    policy = policy_of(opened.lake, pin, opened.settings.keys)
-    proof = proof_of(opened.lake, pin, ref, policy)
+    context, ref = open_context(pipeline), ReleaseRef.parse(release)
+    pin = context.pin_releases()
+    policy = read_policy(context, pin)
+    proof = proof_of(context.lake, pin, ref, policy)
     if out is None:
         say(to_text(proof).rstrip())
         return
@@ -101,14 +100,12 @@ def checkpoint(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """Sign the log as it stands, if it grew; needs the timestamp role's key."""
     from flows.audit.checkpoint import refresh_checkpoint, standing_checkpoint
     from flows.cli.terminal import actor, say, show_json
-    from flows.lakes import open_pipeline
-    from flows.trust.installation import Trusted
+    from flows.context import open_context
 
-    opened = open_pipeline(pipeline)
-    trusted = Trusted.load(opened.settings.keys)
-    by = opened.by("headrace audit checkpoint", actor())
-    signed = refresh_checkpoint(opened.lake, opened.pipeline, trusted=trusted, by=by)
-    standing = standing_checkpoint(opened.lake, opened.releases(), trusted.policy)
+    context = open_context(pipeline).acting(actor(), command="headrace audit checkpoint")
+    signed = refresh_checkpoint(context)
+    policy = context.trusted.policy
+    standing = standing_checkpoint(context.lake, context.pin_releases(), policy)
     if as_json:
         show_json({"signed": signed, "checkpoint": standing})
     else:

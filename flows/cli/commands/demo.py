@@ -8,7 +8,7 @@ app = typer.Typer()
 @app.command()
 def demo() -> None:
     """Run the example's year: months arrive, a model is trained, served, watched, replaced."""
-    from flows.lakes import load_definition
+    from flows.context import load_definition
     from flows.machine import up
 
     settings, _ = load_definition("examples.flights.pipeline:pipeline")

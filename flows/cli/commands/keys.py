@@ -48,8 +48,8 @@ def init(
 ) -> None:
     """Make every role's key and sign the first policy; a second time changes nothing."""
     from flows.cli.terminal import say, show_json
+    from flows.context import load_definition
     from flows.keys.first_keys import make_keys
-    from flows.lakes import load_definition
     from security.keys.keyfiles import make_passphrase
 
     settings, definition = load_definition(pipeline)
@@ -104,11 +104,12 @@ def rotate(
 ) -> None:
     """Enrol a new key; the old one stays believed for everything that it had signed by now."""
     from flows.cli.terminal import actor
+    from flows.context import open_context
     from flows.keys.brought_keys import Brought
     from flows.keys.ceremonies import Request, rotated
-    from flows.lakes import open_pipeline
 
-    opened, brought = open_pipeline(pipeline), Brought(root_key, root_passphrase_file)
+    context = open_context(pipeline).acting(actor())
+    brought = Brought(root_key, root_passphrase_file)
     request = Request(
         name,
         reason,
@@ -117,7 +118,7 @@ def rotate(
         passphrase=_phrase(passphrase_file),
         minimum_index=_numbers(minimum_index or []),
     )
-    done, kept = rotated(opened, request, brought, actor())
+    done, kept = rotated(context, request, brought)
     _tell(done, kept, as_json=as_json)
 
 
@@ -143,14 +144,15 @@ def revoke(
 ) -> None:
     """Stop believing a key, and enrol a new one in its place."""
     from flows.cli.terminal import actor, confirm
+    from flows.context import open_context
     from flows.keys.brought_keys import Brought
     from flows.keys.ceremonies import Request, revoked
-    from flows.lakes import open_pipeline
 
-    opened, brought = open_pipeline(pipeline), Brought(root_key, root_passphrase_file)
+    context = open_context(pipeline).acting(actor())
+    brought = Brought(root_key, root_passphrase_file)
     request = Request(name, reason, cut_off=cut_off, passphrase=_phrase(passphrase_file))
     confirm(f"Revoke {name}? Statements that only it signed stop verifying.", yes=yes)
-    done, kept = revoked(opened, request, brought, actor())
+    done, kept = revoked(context, request, brought)
     _tell(done, kept, as_json=as_json)
 
 
@@ -169,12 +171,13 @@ def enrol(
 ) -> None:
     """Enrol one more pair for a role, or one more recipient; its owner keeps the private half."""
     from flows.cli.terminal import actor
+    from flows.context import open_context
     from flows.keys.brought_keys import Brought
     from flows.keys.ceremonies import enrolled
-    from flows.lakes import open_pipeline
 
-    opened, brought = open_pipeline(pipeline), Brought(root_key, root_passphrase_file)
-    _tell(enrolled(opened, role, public_key, brought, actor()), [], as_json=as_json)
+    context = open_context(pipeline).acting(actor())
+    brought = Brought(root_key, root_passphrase_file)
+    _tell(enrolled(context, role, public_key, brought), [], as_json=as_json)
 
 
 @app.command()
@@ -195,10 +198,10 @@ def make(
 @app.command()
 def pin(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """Pin the root that the pinned one has named as its successor."""
+    from flows.context import open_context
     from flows.keys.ceremonies import pinned
-    from flows.lakes import open_pipeline
 
-    _tell(pinned(open_pipeline(pipeline)), [], as_json=as_json)
+    _tell(pinned(open_context(pipeline)), [], as_json=as_json)
 
 
 @app.command("export-public")

@@ -21,8 +21,8 @@ Numbers = list[str] | None
 def show(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """Show the policy in the keys folder, verified, and what the definition would change in it."""
     from flows.cli.terminal import show_json, tell
+    from flows.context import load_definition
     from flows.keys.next_rules import drafted
-    from flows.lakes import load_definition
     from security.formats.strict_json import to_json
     from security.policy.edition import policy_in
 
@@ -70,23 +70,22 @@ def sign(
 ) -> None:
     """Sign the definition's gates and types as the next rules, and the numbers given; publish."""
     from flows.cli.terminal import actor, say, show_json
+    from flows.context import open_context
     from flows.keys.brought_keys import Brought
     from flows.keys.next_rules import Numbered, signed
-    from flows.lakes import open_pipeline
 
-    opened = open_pipeline(pipeline)
+    context = open_context(pipeline).acting(actor())
     numbered = Numbered(
         releasers=_numbers(releasers, "--releasers"),
         thresholds=_numbers(threshold, "--threshold"),
         minimum_index=_numbers(minimum_index, "--minimum-index"),
     )
     policy, changed = signed(
-        opened,
+        context,
         numbered,
         require_clean_code=require_clean_code,
         policy_key=Brought(policy_key, key_passphrase_file),
         root_key=Brought(root_key, key_passphrase_file),
-        actor=actor(),
     )
     edition = [policy.trust.epoch, policy.trust.version, policy.rules.version]
     if as_json:

@@ -27,34 +27,19 @@ def rollback(
 ) -> None:
     """Serve the previous release again, and take the datasets back to what it was trained on."""
     from flows.cli.terminal import actor, confirm, show_json
-    from flows.lakes import open_pipeline
-    from flows.release.rollback import carry_out, plan_rollback
+    from flows.context import open_context
+    from flows.release.rollback import RollbackRequest, carry_out, plan_rollback
     from storage.registry import ReleaseRef
 
-    opened = open_pipeline(pipeline)
-    opened.releases()
+    context = open_context(pipeline).acting(actor(), command="headrace rollback")
     ref = ReleaseRef.parse(to) if to else None
     plan = plan_rollback(
-        opened.lake,
-        opened.pipeline,
-        environment=environment,
-        keys_folder=opened.settings.keys,
-        reason=reason,
-        to=ref,
-        keep_data=keep_data,
-        may_run_again=may_run_again,
+        context, RollbackRequest(environment, reason, ref, keep_data, may_run_again)
     )
     _show_plan(plan)
     if not plan.is_done:
         confirm(f"Take {environment} back to {plan.release}?", yes=yes)
-    done = carry_out(
-        opened.lake,
-        opened.pipeline,
-        plan,
-        keys_folder=opened.settings.keys,
-        actor=actor(),
-        by=opened.by("headrace rollback", actor()),
-    )
+    done = carry_out(context, plan)
     if as_json:
         show_json(_document(done))
     else:

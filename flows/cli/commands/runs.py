@@ -9,7 +9,7 @@ from flows.cli.options import AsJson, AtRef, Limit, PipelineName
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flows.lakes import Opened
+    from flows.context import Context
     from storage.runs.records import Record
 
 app = typer.Typer(name="runs", help="Every run that merged: input, rows, metrics, release.")
@@ -20,7 +20,7 @@ _SHOWN_METRICS = 3
 
 @app.callback(invoke_without_command=True)
 def runs(
-    context: typer.Context,
+    invoked: typer.Context,
     stage: Annotated[str, typer.Option(help="Only this stage's.")] = "",
     on: AtRef = "main",
     limit: Limit = 20,
@@ -28,19 +28,19 @@ def runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs that merged, newest first."""
-    if context.invoked_subcommand:
+    if invoked.invoked_subcommand:
         return
     from flows.cli.terminal import show_json, show_table
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from storage.runs import records
 
-    opened = open_pipeline(pipeline)
-    found = records.at(opened.lake, opened.pin(on), stage=stage)[:limit]
+    context = open_context(pipeline)
+    found = records.at(context.lake, context.pin(on), stage=stage)[:limit]
     if as_json:
         show_json([record.to_plain() for record in found])
         return
     head = ("stage", "run", "started (UTC)", "took s", "rows", "metrics", "release", "by", "state")
-    released = _released(opened)
+    released = _released(context)
     show_table(head, [_row(record, released) for record in found], right="took s")
 
 
@@ -53,11 +53,11 @@ def show(
 ) -> None:
     """Show one run's whole record."""
     from flows.cli.terminal import say, show_json
+    from flows.context import open_context
     from flows.data.runs import find_one
-    from flows.lakes import open_pipeline
 
-    opened = open_pipeline(pipeline)
-    record = find_one(opened.lake, opened.pin(on), run_id)
+    context = open_context(pipeline)
+    record = find_one(context.lake, context.pin(on), run_id)
     if as_json:
         show_json(record.to_plain())
         return
@@ -66,12 +66,12 @@ def show(
             say(line)
 
 
-def _released(opened: "Opened") -> dict[str, str]:
+def _released(context: "Context") -> dict[str, str]:
     """Candidate to the release that came of it."""
     from storage import registry
     from storage.runs import records
 
-    found = records.at(opened.lake, opened.releases(), stage=registry.STAGE)
+    found = records.at(context.lake, context.pin_releases(), stage=registry.STAGE)
     return {str(r.details.get("candidate")): str(r.details["release"]) for r in found}
 
 

@@ -26,16 +26,16 @@ def verify(
 ) -> None:
     """Verify a registered release: every step is named; exit code 0 only if all hold."""
     from flows.cli.terminal import show_json
-    from flows.lakes import open_pipeline
-    from flows.release.catalog import check, copy_release, policy_of
+    from flows.context import open_context
+    from flows.release.catalog import check, copy_release, read_policy
     from storage.registry import ReleaseRef
 
-    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
-    pin = opened.releases()
-    policy = policy_of(opened.lake, pin, opened.settings.keys)
-    found = check(opened.lake, pin, ref, policy)
+    context, ref = open_context(pipeline), ReleaseRef.parse(release)
+    pin = context.pin_releases()
+    policy = read_policy(context, pin)
+    found = check(context.lake, pin, ref, policy)
     if copy_to and found.verified:
-        copy_release(opened.lake, pin, ref, copy_to)
+        copy_release(context.lake, pin, ref, copy_to)
     if as_json:
         show_json(_document(found, str(ref), policy) | {"at": str(pin)})
     else:

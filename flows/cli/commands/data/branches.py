@@ -24,22 +24,22 @@ def branch(
 ) -> None:
     """List the branches (not those of runs), make one, or delete one."""
     from flows.cli.terminal import tell
+    from flows.context import open_context
     from flows.data import branches
-    from flows.lakes import open_pipeline
 
     if name is None and delete:
         raise typer.BadParameter("--delete needs a NAME", param_hint="--delete")
-    opened = open_pipeline(pipeline)
-    opened.pin()
+    context = open_context(pipeline)
+    context.pin()
     if name is None:
-        _show(branches.user_branches(opened.lake, opened.repository), as_json=as_json)
+        _show(branches.user_branches(context.lake, context.repository), as_json=as_json)
     elif delete:
-        branches.delete(opened.lake, opened.repository, name)
+        branches.delete(context.lake, context.repository, name)
         tell(f"Branch {name} is deleted.")
     else:
-        start = opened.pin(source).commit
+        start = context.pin(source).commit
         _show(
-            [branches.create(opened.lake, opened.repository, name, source=start)], as_json=as_json
+            [branches.create(context.lake, context.repository, name, source=start)], as_json=as_json
         )
 
 
@@ -52,21 +52,21 @@ def merge(
 ) -> None:
     """Re-apply the rows that a branch changed, by key; keys changed on both sides are refused."""
     from flows.cli.terminal import actor, say, show_json, show_table, tell
+    from flows.context import open_context
     from flows.data import merge as merging
     from flows.data.branches import require_mergeable
     from flows.data.history import row_changes
-    from flows.lakes import open_pipeline
 
-    opened = open_pipeline(pipeline)
+    context = open_context(pipeline)
     require_mergeable(source, into)
-    opened.pin(source)
-    opened.pin(into)
+    context.pin(source)
+    context.pin(into)
     outcome = merging.merge(
-        opened.lake,
-        opened.pipeline,
+        context.lake,
+        context.pipeline,
         source,
         into=into,
-        by=opened.by("headrace data merge", actor()),
+        by=context.acting(actor(), command="headrace data merge").origin,
     )
     changes = row_changes(outcome.record)
     if as_json:
@@ -93,20 +93,20 @@ def tag(
 ) -> None:
     """List the tags, give a commit a name, or drop a name; the commit stays."""
     from flows.cli.terminal import say, show_json, tell
+    from flows.context import open_context
     from flows.data import branches
-    from flows.lakes import open_pipeline
 
     if name is None and delete:
         raise typer.BadParameter("--delete needs a NAME", param_hint="--delete")
-    opened = open_pipeline(pipeline)
-    pin = opened.pin(ref)
+    context = open_context(pipeline)
+    pin = context.pin(ref)
     if name is None:
-        _show(branches.tags(opened.lake, opened.repository), what="tag", as_json=as_json)
+        _show(branches.tags(context.lake, context.repository), what="tag", as_json=as_json)
     elif delete:
-        dropped = branches.delete_tag(opened.lake, opened.repository, name)
+        dropped = branches.delete_tag(context.lake, context.repository, name)
         tell(f"Tag {name} is deleted; it named {dropped[:12]}.")
     else:
-        branches.tag(opened.lake, pin, name)
+        branches.tag(context.lake, pin, name)
         if as_json:
             show_json({"tag": name, "commit": pin.commit})
         else:

@@ -16,8 +16,8 @@ from flows.cli.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from flows.context import Context
     from flows.data.forget import Found, Request
-    from flows.lakes import Opened
     from storage.forgetting.purge import Purge
 
 app = typer.Typer()
@@ -54,21 +54,21 @@ def forget(
     from pathlib import Path
 
     from flows.cli.terminal import show_json
+    from flows.context import open_context
     from flows.data import forget as forgetting
-    from flows.lakes import open_pipeline
 
     if bool(key) == bool(keys):
         raise typer.BadParameter("give --key COLUMN=VALUE or --keys FILE", param_hint="--key")
     columns, values = _given(key) if key else _listed(Path(str(keys)))
-    opened = open_pipeline(pipeline)
+    context = open_context(pipeline)
     request = forgetting.by_key(
         dataset,
         columns,
         values,
-        secret=_secret(opened),
+        secret=_secret(context),
         purge_after=datetime.now(UTC) + forgetting.period(purge_after),
     )
-    answer = _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+    answer = _forget(context, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
     if as_json:
         show_json(answer)
 
@@ -89,19 +89,19 @@ def expire(
     from datetime import UTC, datetime
 
     from flows.cli.terminal import show_json, tell
+    from flows.context import open_context
     from flows.data import forget as forgetting
-    from flows.lakes import open_pipeline
 
-    opened, now = open_pipeline(pipeline), datetime.now(UTC)
+    context, now = open_context(pipeline), datetime.now(UTC)
     due = now + forgetting.period(purge_after)
-    chosen = datasets or [d.name for d in opened.pipeline.datasets if d.retention]
+    chosen = datasets or [d.name for d in context.pipeline.datasets if d.retention]
     if not chosen:
         tell("No dataset of the pipeline has a retention; nothing was changed.")
     answers = []
     for name in chosen:
-        request = forgetting.expired(opened.pipeline, name, now=now, purge_after=due)
+        request = forgetting.expired(context.pipeline, name, now=now, purge_after=due)
         reason = f"older than {request.said['before']}"
-        answer = _forget(opened, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+        answer = _forget(context, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
         answers.append({"dataset": name, **answer})
     if as_json:
         show_json(answers)
@@ -121,24 +121,24 @@ def purge(
     from datetime import UTC, datetime
 
     from flows.cli.terminal import actor, cell, confirm, show_json, tell
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from storage.embedded.bytes.erasure import erase
     from storage.forgetting import purge as purging
 
-    opened, now = open_pipeline(pipeline), datetime.now(UTC)
-    opened.pin(on or "main")
-    waiting = purging.waiting(opened.lake, opened.repository, on=on)
+    context, now = open_context(pipeline), datetime.now(UTC)
+    context.pin(on or "main")
+    waiting = purging.waiting(context.lake, context.repository, on=on)
     due = [one for one in waiting if one.due <= now]
     if due and not dry_run:
         confirm(f"Erase for good what {len(due)} requests forgot from old versions?", yes=yes)
     found = purging.purge(
-        opened.lake,
-        opened.repository,
+        context.lake,
+        context.repository,
         now=now,
         erase=erase,
         dry_run=dry_run,
         on=on,
-        by=opened.by("headrace data purge", actor()),
+        by=context.acting(actor(), command="headrace data purge").origin,
     )
     if as_json:
         show_json({"dry_run": dry_run, "waiting": len(waiting) - len(due), "purged": found})
@@ -149,7 +149,7 @@ def purge(
 
 
 def _forget(
-    opened: "Opened",
+    context: "Context",
     request: "Request",
     reason: str,
     *,
@@ -161,21 +161,21 @@ def _forget(
     from flows.cli.terminal import actor, confirm, say, tell
     from flows.data import forget as forgetting
 
-    found = forgetting.look(opened.lake, opened.pipeline, request, on=on)
+    found = forgetting.look(context.lake, context.pipeline, request, on=on)
     if not quiet:
         _show(found)
     done, commit, already = None, None, False
     if not dry_run and not found.is_empty:
         confirm(f"Forget these rows on {on}?", yes=yes)
         outcome = forgetting.carry_out(
-            opened.lake,
-            opened.pipeline,
+            context.lake,
+            context.pipeline,
             request,
             found,
             reason=reason,
             actor=actor(),
             on=on,
-            by=opened.by("headrace data forget", actor()),
+            by=context.acting(actor(), command="headrace data forget").origin,
         )
         done, commit, already = outcome.record.run_id, outcome.pin.commit, outcome.already
     if done and not quiet:
@@ -266,14 +266,14 @@ def _listed(path: "Path") -> tuple[list[str], list[list[str]]]:
     return frame.columns, [list(row) for row in frame.rows()]
 
 
-def _secret(opened: "Opened") -> bytes:
+def _secret(context: "Context") -> bytes:
     import secrets
 
     from flows.cli.terminal import tell
     from flows.errors import Misconfigured
     from flows.machine.private_files import read_or_create
 
-    path = opened.settings.home / "forget.key"
+    path = context.settings.home / "forget.key"
     if not path.exists():
         tell(f"{path} is new: keep it, it alone can show later whom a record means.")
     text = read_or_create(path, secrets.token_hex(_SECRET_BYTES)).strip()

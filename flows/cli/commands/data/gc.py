@@ -24,9 +24,9 @@ def gc(
     from datetime import timedelta
 
     from flows.cli.terminal import say, show_json, show_table, size
+    from flows.context import open_context
     from flows.data.gc import Candidate, candidates
     from flows.errors import Misconfigured
-    from flows.lakes import open_pipeline
     from flows.machine.lake_folder import collect_garbage
 
     if not dry_run:
@@ -35,12 +35,12 @@ def gc(
             remedy="`headrace lake gc` removes bytes that no branch or tag reaches; dead run "
             "branches go by themselves.",
         )
-    opened = open_pipeline(pipeline)
+    context = open_context(pipeline)
     age = timedelta(days=older_than)
-    releases = opened.pipeline.releases
-    found = candidates(opened.lake, opened.pin(), releases=releases, older_than=age)
-    if opened.settings.lake_is_embedded:
-        lake = collect_garbage(opened.settings, grace_s=86_400, dry_run=True)
+    releases = context.pipeline.releases
+    found = candidates(context.lake, context.pin(), releases=releases, older_than=age)
+    if context.settings.lake_is_embedded:
+        lake = collect_garbage(context.settings, grace_s=86_400, dry_run=True)
         why = "no branch, tag or uncommitted data reaches it for a day: `headrace lake gc`"
         found.append(Candidate("lake", "bytes", lake.objects, lake.octets, why))
     if as_json:

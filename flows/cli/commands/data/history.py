@@ -28,11 +28,11 @@ def log(
 ) -> None:
     """Show what happened, newest first: commit, stage, run, rows per table, what was undone."""
     from flows.cli.terminal import show_json, show_table
+    from flows.context import open_context
     from flows.data import history
-    from flows.lakes import open_pipeline
 
-    opened = open_pipeline(pipeline)
-    found = history.log(opened.lake, opened.pin(on), table=table, limit=limit)
+    context = open_context(pipeline)
+    found = history.log(context.lake, context.pin(on), table=table, limit=limit)
     if as_json:
         show_json(found)
         return
@@ -57,16 +57,16 @@ def diff(
 ) -> None:
     """Compare the tables of two commits: schema, rows by key, how far each column moved."""
     from flows.cli.terminal import say, show_json
+    from flows.context import open_context
     from flows.data.contracts import row_keys
     from flows.data.difference import differences
-    from flows.lakes import open_pipeline
 
     if key and table is None:
         raise typer.BadParameter("--key needs a TABLE", param_hint="--key")
-    opened = open_pipeline(pipeline)
-    keys = row_keys(opened.pipeline) | ({table: tuple(key)} if key and table else {})
-    pins = opened.pin(left), opened.pin(right)
-    found = differences(opened.lake, *pins, keys=keys, table=table, sample=sample)
+    context = open_context(pipeline)
+    keys = row_keys(context.pipeline) | ({table: tuple(key)} if key and table else {})
+    pins = context.pin(left), context.pin(right)
+    found = differences(context.lake, *pins, keys=keys, table=table, sample=sample)
     if as_json:
         before, after = (pin.commit for pin in pins)
         show_json({"before": before, "after": after, "tables": found})

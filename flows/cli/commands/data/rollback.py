@@ -15,8 +15,8 @@ from flows.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from flows.context import Context
     from flows.data.rollback import Plan
-    from flows.lakes import Opened
     from storage.lake import Pin
     from storage.runs.records import Record
 
@@ -45,36 +45,36 @@ def rollback(
 ) -> None:
     """Bring back the rows that stood at an earlier commit, as a new version."""
     from flows.cli.terminal import actor, confirm, tell
+    from flows.context import open_context
     from flows.data import rollback as datasets
-    from flows.lakes import open_pipeline
 
     if bool(tables) == every or bool(to) == bool(at):
         raise typer.BadParameter("give TABLE... or --all, and --to REF or --at TIME")
-    opened = open_pipeline(pipeline)
-    head = opened.pin(on)
-    target = opened.pin(to) if to else _commit_at(opened, head, at)
+    context = open_context(pipeline)
+    head = context.pin(on)
+    target = context.pin(to) if to else _commit_at(context, head, at)
     plan = datasets.plan(
-        opened.lake, head=head, to=target, datasets=tables, may_run_again=may_run_again
+        context.lake, head=head, to=target, datasets=tables, may_run_again=may_run_again
     )
     if dry_run:
         _preview(plan, as_json=as_json)
         return
     show_plan(plan)
     if plan.is_done:
-        standing = datasets.standing(opened.lake, plan)
+        standing = datasets.standing(context.lake, plan)
         tell("The datasets are as they were then already; nothing was changed.")
         _show(plan, head, standing, already=True, as_json=as_json)
         return
     confirm(f"Take {len(plan.steps)} tables of {on} back?", yes=yes)
     outcome = datasets.carry_out(
-        opened.lake,
+        context.lake,
         plan,
         request_id=plan.request_id,
         on=on,
         reason=reason,
         actor=actor(),
         may_run_again=may_run_again,
-        by=opened.by("headrace data rollback", actor()),
+        by=context.acting(actor(), command="headrace data rollback").origin,
     )
     _show(plan, outcome.pin, outcome.record, already=outcome.already, as_json=as_json)
 
@@ -112,14 +112,13 @@ def _preview(plan: "Plan", *, as_json: bool) -> None:
     show_json({**pins, "dry_run": True, "tables": tables, "supersedes": undone})
 
 
-def _commit_at(opened: "Opened", head: "Pin", at: str) -> "Pin":
-    from flows.data.history import commit_at
-    from storage.versions.moments import moment_of
+def _commit_at(context: "Context", head: "Pin", at: str) -> "Pin":
+    from storage.versions.moments import commit_at, moment_of
 
     moment = moment_of(at)
     if moment is None:
         raise typer.BadParameter(f"{at!r} is no ISO 8601 time", param_hint="--at")
-    return commit_at(opened.lake, head, moment)
+    return commit_at(context.lake, head, moment)
 
 
 def _show(

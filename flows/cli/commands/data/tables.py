@@ -18,12 +18,12 @@ app = typer.Typer()
 def list_tables(on: AtRef = "main", pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """List the tables: rows, size, Delta version and who wrote each last."""
     from flows.cli.terminal import show_json, show_table, size, tell, thousands
+    from flows.context import open_context
     from flows.data.catalog import tables_at
-    from flows.lakes import open_pipeline
 
-    opened = open_pipeline(pipeline)
-    pin = opened.pin(on)
-    found = tables_at(opened.lake, pin)
+    context = open_context(pipeline)
+    pin = context.pin(on)
+    found = tables_at(context.lake, pin)
     if as_json:
         show_json({"repository": pin.repository, "commit": pin.commit, "tables": found})
         return
@@ -54,12 +54,12 @@ def show(
 ) -> None:
     """Describe one table: columns and their contract, size, quality, first rows."""
     from flows.cli.terminal import show_json
+    from flows.context import open_context
     from flows.data.catalog import describe
-    from flows.lakes import open_pipeline
 
-    opened = open_pipeline(pipeline)
-    pin = opened.pin(on)
-    found = describe(opened.lake, opened.pipeline, pin, table, rows=rows)
+    context = open_context(pipeline)
+    pin = context.pin(on)
+    found = describe(context.lake, context.pipeline, pin, table, rows=rows)
     if as_json:
         show_json({"repository": pin.repository, "commit": pin.commit, **_document(found)})
     else:
@@ -74,14 +74,14 @@ def batches(
 ) -> None:
     """List the batches that were delivered: waiting, merged, refused (why) or undone."""
     from flows.cli.terminal import show_json, show_table, size, tell, thousands
+    from flows.context import open_context
     from flows.data.batches import batch_states
-    from flows.lakes import open_pipeline
     from storage.landing import take_stock
 
-    opened = open_pipeline(pipeline)
-    head = opened.pin(on)
-    stock = take_stock(opened.lake, opened.repository)
-    found = batch_states(opened.lake, head, stock)
+    context = open_context(pipeline)
+    head = context.pin(on)
+    stock = take_stock(context.lake, context.repository)
+    found = batch_states(context.lake, head, stock)
     if as_json:
         show_json({"commit": head.commit, "landing": stock.commit, "batches": found})
         return

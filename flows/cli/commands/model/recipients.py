@@ -27,12 +27,12 @@ def list_recipients(
     release: Release, pipeline: PipelineName = None, as_json: AsJson = False
 ) -> None:
     """List for whom a release is sealed; it is verified first."""
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from flows.release.recipients import readers
     from storage.registry import ReleaseRef
 
-    opened = open_pipeline(pipeline)
-    _show(readers(opened, ReleaseRef.parse(release)), as_json=as_json)
+    context = open_context(pipeline)
+    _show(readers(context, ReleaseRef.parse(release)), as_json=as_json)
 
 
 @app.command()
@@ -44,12 +44,12 @@ def add(
 ) -> None:
     """Let one more recipient decrypt a release; payload and signatures stay as they are."""
     from flows.cli.terminal import actor, tell
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from flows.release import recipients
     from storage.registry import ReleaseRef
 
-    opened = open_pipeline(pipeline)
-    listed, already = recipients.add(opened, ReleaseRef.parse(release), name, actor())
+    context = open_context(pipeline).acting(actor(), command="headrace model recipients add")
+    listed, already = recipients.add(context, ReleaseRef.parse(release), name)
     if already:
         tell(f"{name} can open {release} already; nothing was changed.")
     _show(listed, as_json=as_json)
@@ -65,12 +65,13 @@ def remove(
 ) -> None:
     """Make the next version of a release, encrypted anew without a reader."""
     from flows.cli.terminal import actor, say, show_json, tell
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from flows.release import recipients
     from storage.registry import ReleaseRef
 
-    opened, old = open_pipeline(pipeline), ReleaseRef.parse(release)
-    new, already = recipients.remove(opened, old, name, reason, actor())
+    context = open_context(pipeline).acting(actor(), command="headrace model recipients remove")
+    old = ReleaseRef.parse(release)
+    new, already = recipients.remove(context, old, name, reason)
     if as_json:
         show_json({"release": str(new), "replaces": str(old), "already": already})
     else:

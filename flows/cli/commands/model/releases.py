@@ -23,18 +23,18 @@ app = typer.Typer()
 def list_releases(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """List the versions, newest first, and the environments that run them."""
     from flows.cli.terminal import show_json, show_table, tell
-    from flows.lakes import open_pipeline
-    from flows.release.catalog import listed, policy_of
+    from flows.context import open_context
+    from flows.release.catalog import listed, read_policy
 
-    opened = open_pipeline(pipeline)
-    pin = opened.releases()
-    policy = policy_of(opened.lake, pin, opened.settings.keys)
-    found = listed(opened.lake, pin, opened.pipeline.name, policy)
+    context = open_context(pipeline)
+    pin = context.pin_releases()
+    policy = read_policy(context, pin)
+    found = listed(context.lake, pin, context.pipeline.name, policy)
     if as_json:
         show_json([_document(one) for one in found])
         return
     if not found:
-        tell(f"{opened.pipeline.name} has no release yet.")
+        tell(f"{context.pipeline.name} has no release yet.")
         return
     head = ("release", "registered (UTC)", "runs in", "data", "gates", "signed by", "reason")
     show_table(head, [_row(one) for one in found])
@@ -48,17 +48,17 @@ def show(
 ) -> None:
     """Verify a release, then show its card and everything that its statement binds."""
     from flows.cli.terminal import show_json
-    from flows.lakes import open_pipeline
-    from flows.release.catalog import check, policy_of, running
+    from flows.context import open_context
+    from flows.release.catalog import check, read_policy, running
     from storage.registry import ReleaseRef
 
-    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
-    pin = opened.releases()
-    policy = policy_of(opened.lake, pin, opened.settings.keys)
-    found = check(opened.lake, pin, ref, policy)
+    context, ref = open_context(pipeline), ReleaseRef.parse(release)
+    pin = context.pin_releases()
+    policy = read_policy(context, pin)
+    found = check(context.lake, pin, ref, policy)
     if found.refusal or found.verified is None:
         raise found.refusal or RuntimeError(f"{ref} was neither verified nor refused")
-    runs = running(opened.lake, pin, policy)
+    runs = running(context.lake, pin, policy)
     places = [f"{n} (index {i.number})" for n, i in runs.items() if i.release.path == ref.path]
     if as_json:
         from security.formats.strict_json import to_json
@@ -80,22 +80,14 @@ def promote(
 ) -> None:
     """Sign the environment's next index; where two releasers are demanded, propose it."""
     from flows.cli.terminal import actor, say, show_json, tell
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from flows.release.promote import promote as publish
     from storage.registry import ReleaseRef
 
-    opened, ref = open_pipeline(pipeline), ReleaseRef.parse(release)
-    opened.releases()
-    done = publish(
-        opened.lake,
-        opened.pipeline,
-        ref,
-        environment=environment or opened.settings.environment,
-        keys_folder=opened.settings.keys,
-        reason=reason,
-        actor=actor(),
-        by=opened.by("headrace model promote", actor()),
-    )
+    ref = ReleaseRef.parse(release)
+    context = open_context(pipeline).acting(actor(), command="headrace model promote")
+    place = environment or context.settings.environment
+    done = publish(context, ref, environment=place, reason=reason)
     if as_json:
         show_json({**asdict(done), "release": str(ref)})
         return
@@ -112,13 +104,12 @@ def proposals(
 ) -> None:
     """List the indexes that wait for another releaser, and what became of earlier ones."""
     from flows.cli.terminal import show_json, show_table, tell
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from flows.release.proposals import proposals as read
-    from flows.trust.installation import Trusted
 
-    opened = open_pipeline(pipeline)
-    pin, trusted = opened.releases(), Trusted.load(opened.settings.keys)
-    found = read(opened.lake, pin, trusted, environment or opened.settings.environment)
+    context = open_context(pipeline)
+    pin, trusted = context.pin_releases(), context.trusted
+    found = read(context.lake, pin, trusted, environment or context.settings.environment)
     if as_json:
         show_json([_proposed(one) for one in reversed(found)])
         return
@@ -139,28 +130,17 @@ def approve(
 ) -> None:
     """Verify what a proposal names and sign it too; the last signature needed publishes it."""
     from flows.cli.terminal import actor, confirm, say, show_json
-    from flows.lakes import open_pipeline
+    from flows.context import open_context
     from flows.release.approval import approve as sign
     from flows.release.proposals import open_proposal
-    from flows.trust.installation import Trusted
 
-    opened = open_pipeline(pipeline)
-    place = environment or opened.settings.environment
-    pin, trusted = opened.releases(), Trusted.load(opened.settings.keys)
-    one = open_proposal(opened.lake, pin, trusted, place, proposal)
+    context = open_context(pipeline).acting(actor(), command="headrace model approve")
+    place = environment or context.settings.environment
+    pin = context.pin_releases()
+    one = open_proposal(context.lake, pin, context.trusted, place, proposal)
     _tell_proposal(one)
     confirm(f"Sign proposal {proposal} of {place}?", yes=yes)
-    by = opened.by("headrace model approve", actor())
-    done = sign(
-        opened.lake,
-        opened.pipeline,
-        environment=place,
-        number=proposal,
-        trusted=trusted,
-        actor=actor(),
-        shown=one,
-        by=by,
-    )
+    done = sign(context, environment=place, number=proposal, shown=one)
     if as_json:
         show_json({"proposal": proposal, "index": done.index, "missing": done.missing})
     elif done.index is None:

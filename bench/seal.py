@@ -184,7 +184,8 @@ def peak_mib() -> float:
 
 def fixed_cost(work: Path) -> dict[str, float]:
     """CPU milliseconds of sealing and signing 1 KiB: for one recipient, and for each one more."""
-    from security.policy.key_homes import Recipient, load_signer
+    from security.keys.pairs import Recipient
+    from security.policy.key_homes import load_signer
     from security.release.bundle import seal
     from security.release.signing import sign_provenance
 

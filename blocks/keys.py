@@ -1,5 +1,6 @@
 """Which private keys a deployment holds, and where each of them comes from."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -9,6 +10,7 @@ from blocks.closed import ClosedBlock
 
 if TYPE_CHECKING:
     from security.keys.pairs import Opener, RoleSigner
+    from security.keys.sources import KeyReader
 
 _SOURCE = "file:FOLDER, env:NAME, command:PROGRAM ARGS or prefect-secret:NAME"
 
@@ -51,14 +53,8 @@ class SigningKeys(ClosedBlock):
 
         Raises: BadKey if it is missing, readable by others, malformed or locked.
         """
-        from security.keys.sources import signer_from
-
-        return signer_from(
-            self.source or f"file:{self.folder}",
-            self.role,
-            passphrase=self.passphrase.get_secret_value() if self.passphrase else None,
-            secret=secret_text,
-        )
+        source = self.source or f"file:{self.folder}"
+        return _key_reader(self.passphrase).read_signer(source, self.role)
 
 
 class DecryptionKey(ClosedBlock):
@@ -92,14 +88,17 @@ class DecryptionKey(ClosedBlock):
 
         Raises: BadKey if it is missing, readable by others, malformed or locked.
         """
-        from security.keys.sources import recipient_from
+        return _key_reader(self.passphrase).read_recipient(self.source, self.recipient)
 
-        return recipient_from(
-            self.source,
-            self.recipient,
-            passphrase=self.passphrase.get_secret_value() if self.passphrase else None,
-            secret=secret_text,
-        )
+
+def _key_reader(passphrase: SecretStr | None) -> "KeyReader":
+    from security.keys.sources import KeyReader
+
+    return KeyReader(
+        environment=os.environ,
+        secret=secret_text,
+        passphrase=passphrase.get_secret_value() if passphrase else None,
+    )
 
 
 def secret_text(name: str) -> str:

@@ -14,17 +14,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
 
 from security.errors import Untrusted
-from security.formats.strict_json import Text
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _NEXT = ".next"
 _DEVICES = r"(?!(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$))"
-_PATTERN = _DEVICES + r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?"
 # Lower case ASCII without separators: no twins by case, Unicode form or bidi mark, no traversal.
-FileName = Annotated[str, Text(_PATTERN, "a plain lower-case file name")]
+FILE_NAME = _DEVICES + r"[a-z0-9](?:[a-z0-9._-]{0,98}[a-z0-9])?"
 
 
 def check_name(name: str) -> str:
@@ -32,7 +29,7 @@ def check_name(name: str) -> str:
 
     Raises: Untrusted for separators, `..`, NUL, upper case, non-ASCII and device names.
     """
-    if not re.fullmatch(_PATTERN, name):
+    if not re.fullmatch(FILE_NAME, name):
         raise Untrusted(f"{name[:60]!r} is not a plain lower-case file name")
     return name
 

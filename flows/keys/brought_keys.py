@@ -13,7 +13,7 @@ from flows.trust import key_access
 from security.errors import BadKey
 from security.keys.keyfiles import read_passphrase
 from security.keys.pairs import Role, RoleSigner
-from security.keys.sources import kind_of, signer_from
+from security.keys.sources import kind_of
 from security.policy.edition import Ceremony
 from storage.errors import Unavailable
 from storage.versions.moments import moment_of
@@ -30,7 +30,7 @@ class Brought:
         """The key. Raises: BadKey, saying how to bring one that is kept offline."""
         if self.source is not None:
             phrase = self._passphrase(self.source)
-            return signer_from(self.source, role, passphrase=phrase, secret=key_access.secret_text)
+            return key_access.key_reader(phrase).read_signer(self.source, role)
         try:
             return key_access.signer(keys, role)
         except BadKey as error:

@@ -21,7 +21,6 @@ from security.formats import canonical
 from security.formats.strict_json import from_json, to_bytes, to_json
 from security.keys.keyfiles import write_private
 from security.keys.pairs import Recipient, RecipientName, RoleSigner, Signer
-from security.keys.sources import signer_from
 from security.policy import ceremony, succession
 from security.policy.ceremony import Retirement, pair_named, retired_before
 from security.policy.documents import Enrolled, PairRecord, RecipientRecord
@@ -198,9 +197,7 @@ def _successor(*, trust_role: str, request: Request, home: Path) -> RoleSigner |
     if request.new_key is None:
         return None
     role, _ = pair_named(policy_in(home).trust, trust_role)
-    return signer_from(
-        request.new_key, role, passphrase=request.passphrase, secret=key_access.secret_text
-    )
+    return key_access.key_reader(request.passphrase).read_signer(request.new_key, role)
 
 
 def _ids(policy: TrustPolicy, name: str, replaces: str) -> bool:

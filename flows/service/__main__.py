@@ -99,7 +99,7 @@ def _run(given: argparse.Namespace) -> None:
     from flows.service.assembly import Service, connection_limits
     from flows.service.http.limits import Limits
     from flows.service.predictions.spool import SpoolLimits
-    from security.policy.key_homes import forbid_core_dumps
+    from security.keys.keyfiles import forbid_core_dumps
     from storage.http.deadlines import allow_descriptors
 
     forbid_core_dumps()

@@ -16,7 +16,7 @@ from pathlib import Path
 from flows.errors import Misconfigured
 from security.errors import BadKey
 from security.keys.pairs import ROLES, Opener, Role, RoleSigner
-from security.keys.sources import KINDS, recipient_from, signer_from
+from security.keys.sources import KINDS, KeyReader
 
 ALLOWED, NONE = "HEADRACE_ROLES", "none"
 LOCK_FILE = "HEADRACE_PASSPHRASE_FILE"
@@ -31,14 +31,14 @@ def signer(keys: Path, role: Role) -> RoleSigner:
     """
     _require(role)
     source = source_of(role, keys)
-    return signer_from(source, role, passphrase=passphrase_of(source), secret=secret_text)
+    return key_reader(passphrase_of(source)).read_signer(source, role)
 
 
 def recipient(keys: Path, name: str) -> Opener:
     """The key that opens what was sealed for `name`. Raises: as `signer` does."""
     _require(name)
     source = source_of(name, keys)
-    return recipient_from(source, name, passphrase=passphrase_of(source), secret=secret_text)
+    return key_reader(passphrase_of(source)).read_recipient(source, name)
 
 
 def holds(role: str) -> bool:
@@ -79,9 +79,14 @@ def passphrase_of(source: str) -> str | None:
     is_file = source.partition(":")[0] not in set(KINDS) - {"file"}
     if not path or not is_file:
         return None
-    from security.policy.key_homes import read_passphrase
+    from security.keys.keyfiles import read_passphrase
 
     return read_passphrase(Path(path).expanduser())
+
+
+def key_reader(passphrase: str | None) -> KeyReader:
+    """What reads this process's keys: from its environment, and from Prefect's secrets."""
+    return KeyReader(environment=os.environ, secret=secret_text, passphrase=passphrase)
 
 
 def secret_text(name: str) -> str:

@@ -10,19 +10,36 @@ import base64
 import binascii
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol
 
 from security.errors import Untrusted
 from security.formats import canonical
-from security.keys.pairs import (
-    ED25519_SIGNATURE_BYTES,
-    MLDSA65_SIGNATURE_BYTES,
-    PublicPair,
-    RoleSigner,
-)
 
 INTOTO = "application/vnd.in-toto+json"
 MAX_ENVELOPE_BYTES = 4 * 2**20
 MAX_SIGNATURES = 16
+
+
+class VerifyingPair(Protocol):
+    """The public half of a signing pair, as far as an envelope needs it."""
+
+    @property
+    def key_id(self) -> str:
+        """The pair's name in envelopes: a hint, never a choice."""
+
+    def has_signed(self, message: bytes, signatures: Collection[bytes]) -> bool:
+        """Whether both of the pair's halves over `message` are among `signatures`."""
+
+
+class SigningPair(Protocol):
+    """A signing pair, as far as an envelope needs it."""
+
+    @property
+    def public(self) -> VerifyingPair:
+        """What its signatures verify under."""
+
+    def sign(self, message: bytes, /) -> tuple[bytes, bytes]:
+        """The Ed25519 and the ML-DSA-65 signature over the same message."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,7 @@ class _Signature:
     key_id: str | None
 
 
-def sign(payload: bytes, payload_type: str, *signers: RoleSigner) -> bytes:
+def sign(payload: bytes, payload_type: str, *signers: SigningPair) -> bytes:
     """The envelope of `payload`: two signatures from each signer."""
     message = _pre_authentication_encoding(payload, payload_type)
     signatures = [
@@ -62,7 +79,7 @@ def sign(payload: bytes, payload_type: str, *signers: RoleSigner) -> bytes:
     )
 
 
-def add_signature(envelope: bytes, payload_type: str, signer: RoleSigner) -> bytes:
+def add_signature(envelope: bytes, payload_type: str, signer: SigningPair) -> bytes:
     """The same envelope with one more signer's two signatures behind the others.
 
     The caller has verified and judged the payload. Raises: Untrusted if the envelope is full.
@@ -76,7 +93,7 @@ def add_signature(envelope: bytes, payload_type: str, signer: RoleSigner) -> byt
 
 
 def verify(
-    envelope: bytes, *, signers: Collection[PublicPair], payload_type: str, threshold: int = 1
+    envelope: bytes, *, signers: Collection[VerifyingPair], payload_type: str, threshold: int = 1
 ) -> Verified:
     """The payload, if `threshold` of the allowed pairs each signed it with both halves.
 
@@ -102,7 +119,7 @@ def unverified_payload(envelope: bytes, payload_type: str) -> bytes:
     return _open(envelope, payload_type)[0]
 
 
-def payload_signed_by(envelope: bytes, pair: PublicPair) -> bytes | None:
+def payload_signed_by(envelope: bytes, pair: VerifyingPair) -> bytes | None:
     """The payload, of whatever type, if `pair` signed the envelope with both halves."""
     try:
         kind = canonical.parse(envelope, max_bytes=MAX_ENVELOPE_BYTES).get("payloadType")
@@ -161,12 +178,6 @@ def _signature(entry: object) -> _Signature:
     return _Signature(decode64(entry["sig"], "a signature"), key_id)
 
 
-def _signed_by(pair: PublicPair, signatures: list[_Signature], message: bytes) -> bool:
-    """Both halves, from this one pair. Lengths tell the two kinds apart."""
+def _signed_by(pair: VerifyingPair, signatures: list[_Signature], message: bytes) -> bool:
     # A key id never chooses a key; one that names another pair is a lie, and does not count.
-    own = [one.data for one in signatures if one.key_id in (None, pair.key_id)]
-    classical = [data for data in own if len(data) == ED25519_SIGNATURE_BYTES]
-    quantum = [data for data in own if len(data) == MLDSA65_SIGNATURE_BYTES]
-    return any(pair.verifies_ed25519(data, message) for data in classical) and any(
-        pair.verifies_mldsa65(data, message) for data in quantum
-    )
+    return pair.has_signed(message, [s.data for s in signatures if s.key_id in (None, pair.key_id)])

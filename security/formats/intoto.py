@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from security.errors import Untrusted
-from security.files import FileName
 from security.formats import canonical
-from security.formats.strict_json import Sha256, from_json
+from security.formats.strict_json import FileName, Sha256, from_json
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 MAX_SUBJECTS = 64

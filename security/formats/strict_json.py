@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from security.errors import Untrusted
+from security.files import FILE_NAME
 from security.formats import canonical
 
 R = TypeVar("R")
@@ -62,6 +63,7 @@ class Sentence(Text):
 # Lower case ASCII only: two names that look alike are then the same name.
 Name = Annotated[str, Text(r"[a-z0-9][a-z0-9_-]{0,62}", "a name of a-z, 0-9, _ and -")]
 Identifier = Annotated[str, Text(r"[A-Za-z0-9][A-Za-z0-9._:/+@-]{0,199}", "an identifier")]
+FileName = Annotated[str, Text(FILE_NAME, "a plain lower-case file name")]
 Sha256 = Annotated[str, Text(r"[0-9a-f]{64}", "a SHA-256 digest")]
 LakeCommit = Annotated[str, Text(r"[0-9a-f]{64}", "a full commit id of 64 hex digits")]
 GitCommit = Annotated[str, Text(r"[0-9a-f]{40}|[0-9a-f]{64}", "a full git commit id")]

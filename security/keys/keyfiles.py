@@ -5,10 +5,13 @@
          salt                            if the files are locked with a passphrase
 """
 
+import ctypes
 import os
 import re
+import resource
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +33,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from security.errors import BadKey
 from security.files import create_private, sync_folder
-from security.keys.memory import forbid_core_dumps
 from security.keys.pairs import Recipient, Role, Signer
 
 MIN_PASSPHRASE = 12
@@ -39,6 +41,17 @@ _MAX_KEY_BYTES = 64 * 2**10
 _BLOCK = re.compile(r"-----BEGIN [A-Z ]+-----[^-]+-----END [A-Z ]+-----", re.ASCII)
 
 Load = Callable[[str, type[Any]], Any]
+
+
+def forbid_core_dumps() -> None:
+    """No core file of this process, however it dies; called before any private key is read.
+
+    Python cannot promise to wipe keys from memory; this keeps them out of files.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # The limit does not hold for a core_pattern that pipes; PR_SET_DUMPABLE does.
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 
 def write_private(folder: Path, halves: Mapping[str, Any], passphrase: str | None) -> None:

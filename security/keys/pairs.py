@@ -4,6 +4,7 @@ Neither half is ever used, named or enrolled alone; the id of a key is a hash ov
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NoReturn, Protocol
@@ -35,7 +36,9 @@ ROLES: tuple[Role, ...] = ("root", "policy", "trainer", "gatekeeper", "releaser"
 RecipientName = Literal["serving", "gatekeeper"]
 RECIPIENTS: tuple[RecipientName, ...] = ("serving", "gatekeeper")
 
+# Names of the two fixed compositions, as policies and bundles write them: signing, sealing.
 SIGNATURE_SUITE = "ed25519+ml-dsa-65"
+SEAL_SUITE = "x-wing+hkdf-sha256+aes-256-gcm+cobblestone-256"
 ED25519_SIGNATURE_BYTES = 64
 MLDSA65_SIGNATURE_BYTES = 3309
 
@@ -75,6 +78,17 @@ class PublicPair:
     def verifies_mldsa65(self, signature: bytes, message: bytes) -> bool:
         """Whether `signature` is this pair's post-quantum half over `message`."""
         return _holds(MLDSA65PublicKey.from_public_bytes(self.mldsa65), signature, message)
+
+    def has_signed(self, message: bytes, signatures: Collection[bytes]) -> bool:
+        """Whether both of this pair's halves over `message` are among `signatures`.
+
+        Lengths tell the two kinds apart.
+        """
+        classical = [one for one in signatures if len(one) == ED25519_SIGNATURE_BYTES]
+        quantum = [one for one in signatures if len(one) == MLDSA65_SIGNATURE_BYTES]
+        return any(self.verifies_ed25519(one, message) for one in classical) and any(
+            self.verifies_mldsa65(one, message) for one in quantum
+        )
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Where a key comes from, in one word: `file:`, `env:`, `command:` or `prefect-secret:`.
 
     file:FOLDER             FOLDER/<role>/*.pem; a bare path means the same
-    env:NAME                an environment variable with the role's PEM blocks
+    env:NAME                an environment variable with the role's PEM blocks; the caller gives
+                            the environment, nothing here reads the process's own
     command:PROGRAM ARGS    a program in front of a KMS or HSM (`security.keys.command`)
     prefect-secret:NAME     a Prefect Secret block with the PEM blocks; the caller resolves it
 
 All but a command bring the private key into this process.
 """
 
-import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from security.errors import BadKey
@@ -22,53 +23,71 @@ KINDS = ("file", "env", "command", "prefect-secret")
 Resolve = Callable[[str], str]
 
 
-def signer_from(
-    source: str,
-    role: Role,
-    *,
-    passphrase: str | None = None,
-    secret: Resolve | None = None,
-    expected: Collection[PublicPair] | None = None,
-) -> RoleSigner:
-    """The signer of `role` that `source` holds.
+@dataclass(frozen=True)
+class KeyReader:
+    """Reads keys from their sources, with what the caller lets it use.
 
-    `secret` turns a Prefect Secret's name into its text. With `expected`, say the pairs that the
-    policy enrols for the role, any other pair is refused before it signs anything.
-    Raises: BadKey.
+    `environment` is what `env:` looks a name up in, `secret` turns a Prefect Secret's name into
+    its text, `passphrase` unlocks key files.
     """
-    signer = _signer(source, role, passphrase, secret)
-    if expected is not None and signer.public not in expected:
-        raise BadKey(
-            f"the key from {kind_of(source)} is not one that the policy enrols as {role}",
-            remedy=f"give the {role}'s own key, or enrol this one: `headrace keys rotate {role}`",
-        )
-    return signer
 
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secret: Resolve | None = field(default=None, repr=False)
+    passphrase: str | None = field(default=None, repr=False)
 
-def recipient_from(
-    source: str, name: str, *, passphrase: str | None = None, secret: Resolve | None = None
-) -> Opener:
-    """The decryption key of the recipient `name` that `source` holds. Raises: BadKey."""
-    kind, rest = _split(source)
-    if kind == "command":
-        return CommandRecipient(name, Program.parse(rest))
-    if kind == "file":
-        return recipient_in(Path(rest) / name, passphrase=passphrase)
-    return recipient_of(_text(kind, rest, secret), where=source)
+    def read_signer(
+        self, source: str, role: Role, *, expected: Collection[PublicPair] | None = None
+    ) -> RoleSigner:
+        """The signer of `role` that `source` holds.
+
+        With `expected`, say the pairs that the policy enrols for the role, any other pair is
+        refused before it signs anything.
+        Raises: BadKey.
+        """
+        signer = self._read_any_signer(source, role)
+        if expected is not None and signer.public not in expected:
+            raise BadKey(
+                f"the key from {kind_of(source)} is not one that the policy enrols as {role}",
+                remedy=f"give the {role}'s own key, or enrol this one: "
+                f"`headrace keys rotate {role}`",
+            )
+        return signer
+
+    def read_recipient(self, source: str, name: str) -> Opener:
+        """The decryption key of the recipient `name` that `source` holds. Raises: BadKey."""
+        kind, rest = _split(source)
+        if kind == "command":
+            return CommandRecipient(name, Program.parse(rest))
+        if kind == "file":
+            return recipient_in(Path(rest) / name, passphrase=self.passphrase)
+        return recipient_of(self._read_text(kind, rest), where=source)
+
+    def _read_any_signer(self, source: str, role: Role) -> RoleSigner:
+        kind, rest = _split(source)
+        if kind == "command":
+            return CommandSigner(role, Program.parse(rest))
+        if kind == "file":
+            return signer_in(Path(rest) / role, role, passphrase=self.passphrase)
+        return signer_of(self._read_text(kind, rest), role, where=source)
+
+    def _read_text(self, kind: str, name: str) -> str:
+        if kind == "env":
+            if name not in self.environment:
+                raise BadKey(
+                    f"the environment has no {name}", remedy="set it to the role's PEM blocks"
+                )
+            return self.environment[name]
+        if self.secret is None:
+            raise BadKey(
+                f"the Prefect Secret {name} cannot be read here",
+                remedy="load the key through the SigningKeys block, or use another source",
+            )
+        return self.secret(name)
 
 
 def kind_of(source: str) -> str:
     """`file`, `env`, `command` or `prefect-secret`. Raises: BadKey."""
     return _split(source)[0]
-
-
-def _signer(source: str, role: Role, passphrase: str | None, secret: Resolve | None) -> RoleSigner:
-    kind, rest = _split(source)
-    if kind == "command":
-        return CommandSigner(role, Program.parse(rest))
-    if kind == "file":
-        return signer_in(Path(rest) / role, role, passphrase=passphrase)
-    return signer_of(_text(kind, rest, secret), role, where=source)
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -81,16 +100,3 @@ def _split(source: str) -> tuple[str, str]:
             remedy="write file:FOLDER, env:NAME, command:PROGRAM ARGS or prefect-secret:NAME",
         )
     return kind, rest
-
-
-def _text(kind: str, name: str, secret: Resolve | None) -> str:
-    if kind == "env":
-        if name not in os.environ:
-            raise BadKey(f"the environment has no {name}", remedy="set it to the role's PEM blocks")
-        return os.environ[name]
-    if secret is None:
-        raise BadKey(
-            f"the Prefect Secret {name} cannot be read here",
-            remedy="load the key through the SigningKeys block, or use another source",
-        )
-    return secret(name)

@@ -21,9 +21,14 @@ from security.formats.strict_json import (
     Text,
     to_bytes,
 )
-from security.keys.pairs import SIGNATURE_SUITE, PublicPair, PublicRecipient, RoleSigner
+from security.keys.pairs import (
+    SEAL_SUITE,
+    SIGNATURE_SUITE,
+    PublicPair,
+    PublicRecipient,
+    RoleSigner,
+)
 from security.policy.gates import GateRule
-from security.release.bundle import SEAL_SUITE
 
 TRUST_TYPE = "application/vnd.headrace.trust.v1+json"
 RULES_TYPE = "application/vnd.headrace.rules.v1+json"

@@ -20,19 +20,15 @@ from security.files import published_folder, sync_folder
 from security.formats import canonical
 from security.formats.strict_json import to_bytes, to_json
 from security.keys.keyfiles import (
-    make_passphrase,
-    read_passphrase,
     recipient_in,
     signer_in,
     write_new,
     write_private,
 )
-from security.keys.memory import forbid_core_dumps
 from security.keys.pairs import (
     RECIPIENTS,
     ROLES,
     PublicPair,
-    PublicRecipient,
     Recipient,
     RecipientName,
     Role,
@@ -49,10 +45,6 @@ from security.policy.documents import (
 )
 from security.policy.gates import GateRule
 from security.policy.trust_policy import RULES, TRUST, load_root
-
-__all__ = ["PublicPair", "PublicRecipient", "Recipient", "Role", "Signer", "forbid_core_dumps"]
-__all__ += ["KeyHome", "init_keys", "load_recipient", "load_signer", "public_document"]
-__all__ += ["make_passphrase", "read_passphrase"]
 
 ROOT = "root.json"
 PUBLIC = "public.json"

@@ -14,7 +14,7 @@ from security.files import read_regular
 from security.formats import canonical, envelope
 from security.formats.envelope import Verified
 from security.formats.strict_json import from_bytes, from_json
-from security.keys.pairs import SIGNATURE_SUITE, PublicPair, PublicRecipient
+from security.keys.pairs import SEAL_SUITE, SIGNATURE_SUITE, PublicPair, PublicRecipient
 from security.policy.documents import (
     RULES_TYPE,
     TRUST_TYPE,
@@ -27,7 +27,6 @@ from security.policy.documents import (
     Trust,
 )
 from security.policy.gates import GateRule
-from security.release.bundle import SEAL_SUITE
 
 TRUST = "trust.dsse.json"
 RULES = "rules.dsse.json"

@@ -13,13 +13,12 @@ from cryptography.cobblestone import Cobblestone256Encryptor
 
 from security.errors import Untrusted
 from security.files import check_name, names_in, published_folder
-from security.keys.pairs import Opener, PublicRecipient
+from security.keys.pairs import SEAL_SUITE, Opener, PublicRecipient
 from security.release.provenance import SealedBundle
 from security.release.recipients import Stanzas, read_stanzas, unwrap_key, wrap_key, write_stanzas
 from security.release.statement import ModelRelease
 from security.release.stream import SEALED, check_sealed_file, context, open_file, seal_file
 
-SEAL_SUITE = "x-wing+hkdf-sha256+aes-256-gcm+cobblestone-256"
 PAYLOAD = "payload"
 MAX_FILES = 32
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from security.errors import Untrusted
-from security.files import FileName
 from security.formats.intoto import Statement, parse_statement
 from security.formats.strict_json import (
+    FileName,
     GitCommit,
     Identifier,
     LakeCommit,

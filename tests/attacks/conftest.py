@@ -16,9 +16,9 @@ import pytest
 
 from security.__main__ import main
 from security.formats import envelope
-from security.keys.pairs import ROLES
+from security.keys.pairs import ROLES, Recipient, Signer
 from security.policy.gates import GateRule
-from security.policy.key_homes import Recipient, Signer, init_keys, load_recipient, load_signer
+from security.policy.key_homes import init_keys, load_recipient, load_signer
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import open_bundle, seal
 from security.release.provenance import Build, DataPin

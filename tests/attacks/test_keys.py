@@ -15,7 +15,8 @@ import pytest
 
 import security.release.verify
 from security.errors import BadKey, CannotDecrypt, Untrusted
-from security.policy.key_homes import Recipient, init_keys, load_recipient, load_signer
+from security.keys.pairs import Recipient
+from security.policy.key_homes import init_keys, load_recipient, load_signer
 from security.release import recipients
 from security.release.bundle import add_recipient, seal
 from security.release.index import sign_index, sign_timestamp

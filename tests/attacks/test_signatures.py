@@ -16,9 +16,8 @@ import security.release.verify
 from security.errors import BadKey, Untrusted
 from security.formats import envelope
 from security.formats.envelope import INTOTO
-from security.keys.pairs import PublicPair
+from security.keys.pairs import PublicPair, Signer
 from security.policy.documents import PairRecord, Revocation, RoleKeys, sign_rules, sign_trust
-from security.policy.key_homes import Signer
 from security.policy.trust_policy import TrustPolicy
 from security.release.signing import verify_release
 

@@ -30,9 +30,10 @@ from flows.service.models.offer import Source
 from flows.tables import predictions
 from security.errors import Untrusted
 from security.formats.strict_json import to_bytes
+from security.keys.pairs import Signer
 from security.policy.documents import PairRecord, Revocation, RoleKeys, sign_trust
 from security.policy.gates import GateRule
-from security.policy.key_homes import Signer, init_keys, load_signer
+from security.policy.key_homes import init_keys, load_signer
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import seal
 from security.release.index import (

@@ -9,8 +9,8 @@ import pytest
 
 from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.keys import keyfiles
+from security.keys.pairs import Recipient, Signer
 from security.policy.documents import Limits
-from security.policy.key_homes import Recipient, Signer
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import open_bundle
 from security.release.load import load_onnx, load_skops

@@ -67,11 +67,11 @@ def test_no_core_file_holds_a_key_from_any_source(home: Any, source: str) -> Non
     bundle = "".join(p.read_text() for p in sorted((home.folder / "trainer").glob("*.pem")))
     where = f"file:{home.folder}" if source == "file" else "env:TRAINER"
     code = (
-        "import resource, sys\n"
-        "from security.keys.sources import signer_from\n"
+        "import os, resource, sys\n"
+        "from security.keys.sources import KeyReader\n"
         "most = resource.getrlimit(resource.RLIMIT_CORE)[1]\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (most, most))\n"
-        "signer_from(sys.argv[1], 'trainer')\n"
+        "KeyReader(environment=os.environ).read_signer(sys.argv[1], 'trainer')\n"
         "import ctypes\n"
         "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     )
@@ -92,10 +92,11 @@ def test_a_key_that_fails_to_load_leaves_no_secret_in_the_traceback(
 ) -> None:
     pem = (home.folder / "trainer" / "ed25519.pem").read_text()
     code = (
-        "from security.keys.sources import signer_from\n"
+        "import os\n"
+        "from security.keys.sources import KeyReader\n"
         "from flows.keys.ceremonies import Request\n"
         "print(Request('trainer', 'why', passphrase='very-secret'))\n"
-        "signer_from('env:HALF', 'trainer')"
+        "KeyReader(environment=os.environ).read_signer('env:HALF', 'trainer')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -11,7 +11,7 @@ from security.errors import BadKey, CannotDecrypt
 from security.formats import envelope
 from security.formats.envelope import INTOTO
 from security.keys.command import CommandSigner, Program
-from security.keys.sources import kind_of, recipient_from, signer_from
+from security.keys.sources import KeyReader, kind_of
 from security.release.bundle import open_bundle
 
 PROGRAM = Path(__file__).with_name("key_command.py")
@@ -35,7 +35,7 @@ def verifies(signer: Any, public: Any) -> bool:
 
 @pytest.mark.parametrize("prefix", ["", "file:"])
 def test_a_folder_holds_a_roles_signer(home: Any, prefix: str) -> None:
-    signer = signer_from(f"{prefix}{home.folder}", "trainer")
+    signer = KeyReader().read_signer(f"{prefix}{home.folder}", "trainer")
     assert signer.public == home.signers["trainer"].public
     assert verifies(signer, signer.public)
 
@@ -45,38 +45,48 @@ def test_a_locked_folder_needs_its_passphrase(tmp_path: Path) -> None:
 
     home = init_keys(tmp_path / "keys", passphrase="correct horse battery")
     with pytest.raises(BadKey, match="cannot be unlocked"):
-        signer_from(str(home.folder), "trainer")
-    signer = signer_from(str(home.folder), "trainer", passphrase="correct horse battery")
+        KeyReader().read_signer(str(home.folder), "trainer")
+    signer = KeyReader(passphrase="correct horse battery").read_signer(str(home.folder), "trainer")
     assert signer.role == "trainer"
 
 
-def test_an_environment_variable_holds_a_pair(home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRAINER_PEM", bundle(home.folder / "trainer"))
-    assert verifies(signer_from("env:TRAINER_PEM", "trainer"), home.signers["trainer"].public)
+def test_an_environment_variable_holds_a_pair(home: Any) -> None:
+    reader = KeyReader(environment={"TRAINER_PEM": bundle(home.folder / "trainer")})
+    signer = reader.read_signer("env:TRAINER_PEM", "trainer")
+    assert verifies(signer, home.signers["trainer"].public)
     with pytest.raises(BadKey, match="has no NOTHING"):
-        signer_from("env:NOTHING", "trainer")
+        reader.read_signer("env:NOTHING", "trainer")
 
 
-def test_one_bundle_of_the_gatekeeper_signs_and_opens(
+def test_the_process_s_own_environment_is_not_read(
     home: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GATE_PEM", bundle(home.folder / "gatekeeper"))
-    assert signer_from("env:GATE_PEM", "gatekeeper").public == home.signers["gatekeeper"].public
-    opener = recipient_from("env:GATE_PEM", "gatekeeper")
+    monkeypatch.setenv("TRAINER_PEM", bundle(home.folder / "trainer"))
+    with pytest.raises(BadKey, match="has no TRAINER_PEM"):
+        KeyReader().read_signer("env:TRAINER_PEM", "trainer")
+
+
+def test_one_bundle_of_the_gatekeeper_signs_and_opens(home: Any) -> None:
+    reader = KeyReader(environment={"GATE_PEM": bundle(home.folder / "gatekeeper")})
+    signer = reader.read_signer("env:GATE_PEM", "gatekeeper")
+    assert signer.public == home.signers["gatekeeper"].public
+    opener = reader.read_recipient("env:GATE_PEM", "gatekeeper")
     assert opener.public == home.policy.recipient("gatekeeper")
 
 
 def test_a_prefect_secret_is_resolved_by_the_caller(home: Any) -> None:
     texts = {"trainer-key": bundle(home.folder / "trainer")}
-    signer = signer_from("prefect-secret:trainer-key", "trainer", secret=texts.__getitem__)
+    signer = KeyReader(secret=texts.__getitem__).read_signer(
+        "prefect-secret:trainer-key", "trainer"
+    )
     assert signer.public == home.signers["trainer"].public
     with pytest.raises(BadKey, match="cannot be read here"):
-        signer_from("prefect-secret:trainer-key", "trainer")
+        KeyReader().read_signer("prefect-secret:trainer-key", "trainer")
 
 
 @pytest.mark.parametrize("how", ["well", "mu"])
 def test_a_command_signs_without_its_key_ever_coming_here(home: Any, how: str) -> None:
-    signer = signer_from(command(home, how), "trainer")
+    signer = KeyReader().read_signer(command(home, how), "trainer")
     assert isinstance(signer, CommandSigner)
     assert verifies(signer, home.signers["trainer"].public)
     with pytest.raises(BadKey, match="cannot sign as releaser"):
@@ -84,7 +94,7 @@ def test_a_command_signs_without_its_key_ever_coming_here(home: Any, how: str) -
 
 
 def test_a_command_opens_a_bundle(home: Any, released: Any, tmp_path: Path) -> None:
-    opener = recipient_from(command(home), "serving")
+    opener = KeyReader().read_recipient(command(home), "serving")
     into = open_bundle(released.folder, released.release, recipient=opener, into=tmp_path / "open")
     assert (into / "reference.json").read_bytes() == b'{"rows":1}'
     with pytest.raises(CannotDecrypt) as refused:
@@ -103,7 +113,7 @@ def test_a_command_that_signs_something_else_signs_nothing(
     home: Any, how: str, problem: str
 ) -> None:
     with pytest.raises(BadKey, match=problem):
-        signer_from(command(home, how), "trainer").sign(b"payload")
+        KeyReader().read_signer(command(home, how), "trainer").sign(b"payload")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +128,7 @@ def test_a_broken_command_is_a_bad_key_and_its_words_are_never_shown(
     home: Any, how: str, problem: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(BadKey, match=problem) as refused:
-        signer_from(command(home, how), "trainer")
+        KeyReader().read_signer(command(home, how), "trainer")
     assert "leaked" not in str(refused.value) + "".join(capfd.readouterr())
     assert "by hand" in refused.value.remedy
 
@@ -143,17 +153,17 @@ def test_a_command_whose_grandchild_left_its_session_is_not_waited_for() -> None
 
 def test_a_pair_that_the_policy_does_not_enrol_is_refused_before_it_signs(home: Any) -> None:
     enrolled = home.policy.pairs("trainer")
-    assert signer_from(str(home.folder), "trainer", expected=enrolled)
+    assert KeyReader().read_signer(str(home.folder), "trainer", expected=enrolled)
     with pytest.raises(BadKey, match="not one that the policy enrols as releaser"):
-        signer_from(str(home.folder), "releaser", expected=enrolled)
+        KeyReader().read_signer(str(home.folder), "releaser", expected=enrolled)
     with pytest.raises(BadKey):
-        signer_from(str(home.folder), "trainer", expected=())
+        KeyReader().read_signer(str(home.folder), "trainer", expected=())
 
 
 @pytest.mark.parametrize("source", ["", "file:", "ftp:x", "command:", "command:'", "env:", ":x"])
 def test_a_source_of_no_known_kind_is_refused(source: str) -> None:
     with pytest.raises(BadKey):
-        signer_from(source, "trainer")
+        KeyReader().read_signer(source, "trainer")
 
 
 def test_a_path_with_a_colon_is_a_path() -> None:
@@ -165,27 +175,25 @@ def test_a_path_with_a_colon_is_a_path() -> None:
 
 def test_a_command_that_is_not_there_is_a_bad_key() -> None:
     with pytest.raises(BadKey, match="does not start"):
-        signer_from("command:/nonexistent/kms", "trainer")
+        KeyReader().read_signer("command:/nonexistent/kms", "trainer")
 
 
 @pytest.mark.parametrize(
     "text", ["", "nonsense", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
 )
-def test_a_text_that_holds_no_pair_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PEM", text)
+def test_a_text_that_holds_no_pair_is_refused(text: str) -> None:
     with pytest.raises(BadKey):
-        signer_from("env:PEM", "trainer")
+        KeyReader(environment={"PEM": text}).read_signer("env:PEM", "trainer")
 
 
-def test_two_keys_of_one_kind_are_ambiguous(home: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_keys_of_one_kind_are_ambiguous(home: Any) -> None:
     both = bundle(home.folder / "trainer") + bundle(home.folder / "releaser")
-    monkeypatch.setenv("PEM", both)
     with pytest.raises(BadKey, match="holds 2 ed25519 private keys"):
-        signer_from("env:PEM", "trainer")
+        KeyReader(environment={"PEM": both}).read_signer("env:PEM", "trainer")
 
 
 def test_no_private_half_shows_in_a_program_that_lists_its_signers(home: Any) -> None:
-    signer = signer_from(command(home), "trainer")
+    signer = KeyReader().read_signer(command(home), "trainer")
     assert repr(signer).startswith("<CommandSigner trainer ")
     done = subprocess.run(
         [

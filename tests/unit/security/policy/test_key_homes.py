@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from security.errors import BadKey
-from security.keys.pairs import RECIPIENTS, ROLES
-from security.policy.key_homes import Recipient, Signer, init_keys, load_recipient, load_signer
+from security.keys.pairs import RECIPIENTS, ROLES, Recipient, Signer
+from security.policy.key_homes import init_keys, load_recipient, load_signer
 from security.policy.trust_policy import TrustPolicy, load_root
 
 PASSPHRASE = "correct horse battery staple"

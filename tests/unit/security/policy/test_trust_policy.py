@@ -8,6 +8,7 @@ import pytest
 
 from security.errors import BadKey, Untrusted
 from security.formats import envelope
+from security.keys.pairs import Recipient, Signer
 from security.policy.documents import (
     PairRecord,
     RecipientRecord,
@@ -18,7 +19,6 @@ from security.policy.documents import (
     sign_rules,
     sign_trust,
 )
-from security.policy.key_homes import Recipient, Signer
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.signing import verify_release
 

@@ -10,7 +10,7 @@ import pytest
 from cryptography.cobblestone import Cobblestone256Encryptor
 
 from security.errors import CannotDecrypt, Untrusted
-from security.policy.key_homes import Recipient
+from security.keys.pairs import Recipient
 from security.release import bundle as bundles
 from security.release import recipients
 from security.release.bundle import add_recipient, open_bundle, seal

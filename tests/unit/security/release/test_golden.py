@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from security.audit.log import Log, lines_of, verify_checkpoint
+from security.keys.pairs import Recipient
 from security.policy.floor import Floor
-from security.policy.key_homes import Recipient
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import open_bundle
 from security.release.index import verify_index

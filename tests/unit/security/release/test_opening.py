@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from security.errors import CannotDecrypt, Untrusted
-from security.policy.key_homes import Recipient
+from security.keys.pairs import Recipient
 from security.release.opening import verify_and_open
 from security.release.signing import verify_release
 

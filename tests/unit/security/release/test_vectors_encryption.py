@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from security.errors import CannotDecrypt, SecurityError
-from security.policy.key_homes import Recipient
+from security.keys.pairs import Recipient
 from security.release.provenance import SealedFile
 from security.release.stream import SEALED, open_file
 

@@ -40,10 +40,11 @@ test-long: $(READY) ## the slow tests too
 test-attacks: $(READY) ## the list of attacks, one test each
 	@$(BIN)/python -m pytest tests/attacks
 
-lint: $(READY) ## ruff and mypy --strict over every package
+lint: $(READY) ## ruff, mypy --strict over every package, and who may import whom
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 up: $(READY) ## start the lake, Prefect, a worker and the prediction service
 	@$(BIN)/headrace up

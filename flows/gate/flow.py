@@ -25,8 +25,8 @@ from flows.gate.verdict import Verdict, against, measure_gates, refusal, signed_
 from flows.learn.champion import Champion, open_champion
 from flows.learn.dataset import Split
 from flows.learn.window import by_day, prepare
+from flows.pipeline.card import render_card
 from flows.profile.plots import calibration_plot
-from flows.release.card import render_card
 from flows.trust.key_access import recipient, signer
 from security.errors import Untrusted
 from security.policy.gates import GateEvidence

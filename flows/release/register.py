@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from flows import audit
 from flows.context import Context
 from flows.pipeline import Pipeline
-from flows.release.card import render_card
+from flows.pipeline.card import render_card
 from flows.release.indexes import verified_release
 from flows.trust.installation import Trusted
 from flows.trust.key_access import signer

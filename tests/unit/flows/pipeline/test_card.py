@@ -2,7 +2,7 @@ import re
 from dataclasses import replace
 
 from examples.flights.pipeline import pipeline
-from flows.release.card import render_card
+from flows.pipeline.card import render_card
 from security.policy.gates import GateEvidence, GateResult
 from security.release.provenance import Build, DataPin, SealedBundle, SealedFile
 

@@ -3,8 +3,7 @@
 import hashlib
 import hmac
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,14 +19,14 @@ from storage.forgetting.forget import Survey
 from storage.forgetting.selection import ByAge, ByKey, Selection
 from storage.forgetting.traces import Search
 from storage.lake import LANDING, MAIN, Lake, Pin, releases
+from storage.lake.parallel import read_each
 from storage.landing import take_stock
-from storage.runs import Outcome, Provenance, records
+from storage.runs import Outcome, Provenance, record_table, records
 
 # More values are not worth a search each.
 _MOST_VALUES = 100
-_READERS = 8
 # What is searched as rows, not as text.
-_ROWS = ("tables/", "landing/", "touched/", "forgotten/")
+_ROWS = ("tables/", "landing/", "touched/", "forgotten/", f"{record_table.FOLDER}/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,12 +249,11 @@ def _mentions(lake: Lake, head: Pin, selection: Selection) -> tuple[str, ...]:
         data = lake.fs.get(head.repository, head.commit, path)
         return any(text in data for text in wanted)
 
-    return tuple(path for path, has in zip(paths, _each(contains, paths), strict=True) if has)
-
-
-def _each(function: Callable[[str], bool], items: Sequence[str]) -> list[bool]:
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(function, items))
+    found = [p for p, has in zip(paths, read_each(contains, paths), strict=True) if has]
+    # The table's files are compressed: what its records say is looked for as rows.
+    if record_table.contains_any(lake, head, (text.decode() for text in wanted)):
+        found.append(record_table.FOLDER)
+    return tuple(found)
 
 
 def _refuse_named(selection: Selection, reason: str) -> None:

@@ -3,18 +3,19 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from storage.errors import NotFound, StorageError
+from storage.errors import NotFound, Refused, StorageError
 from storage.lake import Lake, Pin
+from storage.lake.parallel import read_each
+from storage.runs import record_table
 from storage.runs.codec import PLAIN
+from storage.runs.record_table import is_record
+from storage.runs.summaries import State, Summary
 
 Json = Mapping[str, Any]
-
-# So many small reads in flight hide a lake's latency; more only queue up in front of it.
-_READERS = 8
 
 
 def run_id(stage: str, *logical_input: str) -> str:
@@ -106,23 +107,89 @@ def path_of(stage: str, run: str) -> str:
     return f"metadata/{stage}/{run}.json"
 
 
+def read_record(path: str, text: bytes) -> Record:
+    """The record that an object holds. Raises as `Record.from_json`, naming the object."""
+    return Record.from_json(text, f"The record {path}")
+
+
 def find(lake: Lake, repository: str, ref: str, *, stage: str, run: str) -> Record | None:
     """The run's record at the ref, superseded or not."""
     path = path_of(stage, run)
     try:
-        return Record.from_json(lake.fs.get(repository, ref, path), f"The record {path}")
+        return read_record(path, lake.fs.get(repository, ref, path))
     except NotFound:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Paths of records that differ from one commit to another."""
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+    @property
+    def there(self) -> tuple[str, ...]:
+        """Those that the later commit has."""
+        return self.added + self.changed
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """Those that the earlier commit has."""
+        return self.changed + self.removed
+
+
+def find_changed(lake: Lake, left: Pin, right: Pin, *, stage: str = "") -> Changed:
+    """What differs from `left` to `right`; the lake compares only what the two do not share.
+
+    Raises: NotFound if the lake does not have `left` any more.
+    """
+    found = lake.fs.diff(left.repository, left.commit, right.commit, prefix=_prefix(stage))
+    kinds: dict[str, list[str]] = {"added": [], "changed": [], "removed": []}
+    for change in found:
+        if is_record(change.path):
+            kinds[change.kind].append(change.path)
+    return Changed(**{kind: tuple(paths) for kind, paths in kinds.items()})
+
+
+def list_paths(lake: Lake, pin: Pin, *, stage: str = "") -> list[str]:
+    """The path of every record at the pin."""
+    found = lake.fs.objects(pin.repository, pin.commit, prefix=_prefix(stage))
+    return [entry.path for entry in found if is_record(entry.path)]
+
+
+def compacted_at(lake: Lake, pin: Pin) -> Pin | None:
+    """The commit whose records the table `metadata/runs` at the pin holds; None without one."""
+    state = COMPACTED.read_stored(lake, pin)
+    return Pin(pin.repository, state["commit"]) if state else None
+
+
 def at(lake: Lake, pin: Pin, *, stage: str = "") -> list[Record]:
-    """Every record at the pin, newest first."""
-    prefix = f"metadata/{stage}/" if stage else "metadata/"
-    paths = (e.path for e in lake.fs.objects(pin.repository, pin.commit, prefix=prefix))
-    found = read(lake, pin.repository, ((pin.commit, path) for path in paths))
-    return sorted(
-        (record for record in found if record), key=lambda r: (r.started_at, r.run_id), reverse=True
-    )
+    """Every record at the pin, newest first: rows of the table, and objects for what is new."""
+    base = compacted_at(lake, pin)
+    if base is not None:
+        with suppress(NotFound):
+            return _merge_with_rows(lake, base, pin, stage)
+    return _sort(read_bodies(lake, pin, list_paths(lake, pin, stage=stage)))
+
+
+def read_newest(lake: Lake, pin: Pin, *, stage: str = "", limit: int) -> list[Record]:
+    """The records at the pin that started last, newest first; the others are not read."""
+    base = compacted_at(lake, pin)
+    if base is None:
+        return at(lake, pin, stage=stage)[:limit]
+    try:
+        return _merge_with_rows(lake, base, pin, stage, limit)[:limit]
+    except NotFound:
+        return at(lake, pin, stage=stage)[:limit]
+
+
+def read_bodies(lake: Lake, pin: Pin, paths: Iterable[str]) -> dict[str, bytes]:
+    """Path to the object's text at the pin, several reads in flight. Raises NotFound."""
+    wanted = list(paths)
+    found = read_each(lambda path: lake.fs.get(pin.repository, pin.commit, path), wanted)
+    return dict(zip(wanted, found, strict=True))
 
 
 def read(lake: Lake, repository: str, wanted: Iterable[tuple[str, str]]) -> list[Record | None]:
@@ -135,5 +202,62 @@ def read(lake: Lake, repository: str, wanted: Iterable[tuple[str, str]]) -> list
         except NotFound:
             return None
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(one, wanted))
+    return read_each(one, wanted)
+
+
+def find_one(lake: Lake, pin: Pin, prefix: str) -> Record:
+    """The record whose run id begins so; a whole id is looked up stage by stage.
+
+    Raises: NotFound for none, Refused for several.
+    """
+    stages = lake.fs.folders(pin.repository, pin.commit, prefix="metadata/")
+    begins = [path_of(stage, prefix).removesuffix(".json") for stage in stages]
+    listed = read_each(
+        lambda begin: lake.fs.objects(pin.repository, pin.commit, prefix=begin), begins
+    )
+    found = [entry.path for entries in listed for entry in entries if is_record(entry.path)]
+    if not found:
+        raise NotFound(
+            f"No run at {pin.commit[:12]} has an id that begins with {prefix!r}.",
+            remedy="`headrace runs` prints them; --on BRANCH looks on another branch.",
+            code="lake.run_not_found",
+        )
+    if len(found) > 1:
+        raise Refused(
+            f"{len(found)} runs have an id that begins with {prefix!r}.",
+            remedy="Give more digits.",
+            code="lake.run_ambiguous",
+        )
+    return read_record(found[0], lake.fs.get(pin.repository, pin.commit, found[0]))
+
+
+def _merge_with_rows(
+    lake: Lake, base: Pin, pin: Pin, stage: str, limit: int | None = None
+) -> list[Record]:
+    """The table's rows, all or the newest, with what differs from its commit to the pin."""
+    since = find_changed(lake, base, pin, stage=stage)
+    if limit is None:
+        rows = record_table.read_rows(lake, pin, stage=stage)
+    else:
+        # As many more as changed: each of them may be among the newest rows.
+        most = limit + len(since.before)
+        rows = record_table.read_newest(lake, pin, stage=stage, limit=most)
+    outdated = set(since.before)
+    kept = {path: text for path, text in rows.items() if path not in outdated}
+    return _sort({**kept, **read_bodies(lake, pin, since.there)})
+
+
+def _sort(texts: Mapping[str, bytes]) -> list[Record]:
+    found = [read_record(path, text) for path, text in texts.items()]
+    return sorted(found, key=lambda r: (r.started_at, r.run_id), reverse=True)
+
+
+def _prefix(stage: str) -> str:
+    return f"metadata/{stage}/" if stage else "metadata/"
+
+
+def _derive_compacted(_lake: Lake, pin: Pin, _last: State | None) -> State:
+    return {"commit": pin.commit}
+
+
+COMPACTED = Summary("records", _derive_compacted)

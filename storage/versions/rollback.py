@@ -81,8 +81,8 @@ def runs_since(
     go now. Runs that an earlier rollback undid count if they may run again and now may not, or
     the other way round.
     """
-    changes = lake.fs.diff(head.repository, to.commit, head.commit, prefix="metadata/")
-    there = ((head.commit, change.path) for change in changes if change.kind != "removed")
+    since = records.find_changed(lake, to, head)
+    there = ((head.commit, path) for path in since.there)
     return [
         r
         for r in records.read(lake, head.repository, there)

@@ -54,7 +54,7 @@ def show(
     """Show one run's whole record."""
     from flows.cli.terminal import say, show_json
     from flows.context import open_context
-    from flows.data.runs import find_one
+    from storage.runs.records import find_one
 
     context = open_context(pipeline)
     record = find_one(context.lake, context.pin(on), run_id)

@@ -1,0 +1,70 @@
+"""Compaction: records become rows of `metadata/runs`, and every reader's summary moves on.
+
+A run of its own, whose logical input is the compaction before it: two that start at once are one
+run. It writes what no other run writes, so it never makes one replay. The records' objects stay:
+they are what proves that a run happened.
+"""
+
+from collections.abc import Sequence
+
+from storage.lake import MAIN, Lake, Pin
+from storage.runs import record_table, records
+from storage.runs.records import Changed
+from storage.runs.summaries import Summary, to_json
+from storage.runs.transaction import Outcome, Provenance, Run, commit_once
+
+STAGE = "compact"
+# What is not compacted is read by every run that needs it: so many objects are cheap to read.
+ENOUGH = 64
+
+
+def compact(
+    lake: Lake,
+    repository: str,
+    summaries: Sequence[Summary],
+    *,
+    enough: int = ENOUGH,
+    by: Provenance | None = None,
+) -> Outcome | None:
+    """Take over what is new since the last compaction; None if that is less than `enough`.
+
+    The first one reads everything that an older version left. Raises as `commit_once`.
+    """
+    head = lake.pin(repository)
+    base = records.compacted_at(lake, head)
+    _, new = _find_new(lake, head)
+    if len(new.there) + len(new.removed) < enough:
+        return None
+    return commit_once(
+        lake,
+        repository,
+        stage=STAGE,
+        run_id=records.run_id(STAGE, *(("after", base.commit) if base else ("first", head.commit))),
+        body=lambda run: _write(run, summaries),
+        on=MAIN,
+        by=by,
+    )
+
+
+def _write(run: Run, summaries: Sequence[Summary]) -> None:
+    """On a replay the head has moved: everything is found anew from there."""
+    lake, head = run.lake, run.base
+    base, new = _find_new(lake, head)
+    fresh = records.read_bodies(lake, head, new.there)
+    gone = records.read_bodies(lake, base, new.before) if base else {}
+    if base is None:
+        record_table.write_all(lake, run.repository, run.branch, fresh)
+    else:
+        record_table.write_changes(lake, run.repository, run.branch, fresh, gone)
+    for summary in (records.COMPACTED, *summaries):
+        run.replace(summary.path, to_json(summary.at(lake, head)))
+    run.counts.update(records=len(fresh), outdated=len(gone))
+    run.details.update(up_to=head.commit)
+
+
+def _find_new(lake: Lake, head: Pin) -> tuple[Pin | None, Changed]:
+    """The commit of the last compaction, and which records differ since; all without one."""
+    base = records.compacted_at(lake, head)
+    if base is None:
+        return None, Changed(added=tuple(records.list_paths(lake, head)))
+    return base, records.find_changed(lake, base, head)

@@ -136,7 +136,7 @@ def _start_of_newest(handle: DeltaTable, stage: str, limit: int) -> datetime | N
     enough = files.filter(pl.col("num_records").cum_sum() >= limit)
     if enough.is_empty() or enough["min.started_at"].null_count():
         return None
-    found = enough["min.started_at"][0]
+    found: datetime = enough["min.started_at"][0]
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

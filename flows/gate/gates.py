@@ -2,7 +2,7 @@
 
 Metrics, all on the holdout unless said otherwise:
   roc_auc, log_loss, brier    as in scikit-learn
-  calibration_error           mean |predicted - observed| over ten bins of equal size
+  calibration_error           mean |predicted - observed| over ten bins of equally many rows
   <any of these> by group     the widest gap between two groups of a categorical feature
   base_rate_gap               distance of the training set's share of positives from usual
   single_feature_roc_auc      the best that one feature alone can do: near 1 it is the label
@@ -20,14 +20,15 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
+from flows.arrays import Floats, Floats32
 from flows.errors import GateFailed
 from flows.gate.parity import Parity
 from flows.learn.dataset import Split
-from flows.learn.fit import Encoding, Floats, Floats32
+from flows.learn.fit import Encoding
 from flows.pipeline import Gate, Pipeline
 from flows.pipeline.gate_rules import CHAMPION
+from flows.profile.performance import equal_mass_calibration_error
 
-_BINS = 10
 _GROUP_ROWS = 200
 _LEAKAGE_ROWS = 20_000
 
@@ -134,17 +135,6 @@ def measure(label: Floats, scores: Floats) -> dict[str, Measured]:
     return {name: Measured(metric(label, scores)) for name, metric in _METRICS.items()}
 
 
-def calibration_error(label: Floats, scores: Floats) -> float:
-    """Expected calibration error over bins of equally many rows.
-
-    Source: Naeini, Cooper, Hauskrecht, AAAI 2015; equal-mass bins instead of equal-width.
-    """
-    order = np.argsort(scores, kind="stable")
-    bins = np.array_split(order, min(_BINS, len(order)))
-    gaps = [len(b) * abs(scores[b].mean() - label[b].mean()) for b in bins]
-    return float(sum(gaps) / len(order))
-
-
 def best_single_feature(candidate: Model, split: Split) -> Measured:
     """The feature that predicts best on its own, by a small tree over its values and gaps.
 
@@ -231,5 +221,5 @@ _METRICS: Mapping[str, Callable[[Floats, Floats], float]] = {
     "roc_auc": _roc_auc,
     "log_loss": _log_loss,
     "brier": _brier,
-    "calibration_error": calibration_error,
+    "calibration_error": equal_mass_calibration_error,
 }

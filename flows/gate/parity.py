@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from flows.arrays import Floats32
 from flows.learn.exported import Exported
-from flows.learn.fit import Encoding, Floats32
+from flows.learn.fit import Encoding
 
 _TIMED_ROWS = 200
 

@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 import polars as pl
 
 from flows import audit
+from flows.arrays import Floats
 from flows.context import Context
 from flows.learn.exported import MODEL, PROFILE, Exported
-from flows.learn.fit import Floats
 from flows.trust.key_access import recipient
 from security.release.bundle import open_bundle
 from security.release.load import load_onnx

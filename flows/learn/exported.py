@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from flows.learn.fit import Encoding, Floats, Floats32
+from flows.arrays import Floats, Floats32
+from flows.learn.fit import Encoding
 
 MODEL, SKOPS, ENCODING, EXAMPLE = "model.onnx", "model.skops", "encoding.json", "example.json"
 PROFILE = "profile.json"
@@ -34,7 +34,7 @@ class Exported:
         """Probability of the positive class, shape (n,), for a `feature_frame` of n rows."""
         return self.probabilities(self.encoding.matrix(frame))[:, 1].astype(np.float64)
 
-    def probabilities(self, matrix: Floats32) -> NDArray[np.float32]:
+    def probabilities(self, matrix: Floats32) -> Floats32:
         """Shape (n, 2): of 0, of 1."""
-        output: NDArray[np.float32] = self.session.run([PROBABILITIES], {INPUT: matrix})[0]
+        output: Floats32 = self.session.run([PROBABILITIES], {INPUT: matrix})[0]
         return output

@@ -7,16 +7,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from flows.arrays import Floats, Floats32
 from flows.errors import EmptyWindow
 from flows.pipeline import Estimator, Param, Pipeline
 
 ENCODING_FORMAT = "headrace-encoding/v1"
-
-Floats32 = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """When the champion's excess loss would reach the failure margin, if its trend went on."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,6 @@ from numpy.typing import ArrayLike
 from flows.errors import EmptyWindow
 
 MIN_DAYS = 7
-_NORMAL_95 = 1.6448536269514722
 
 
 @dataclass(frozen=True)
@@ -38,20 +36,13 @@ def forecast(day: ArrayLike, excess: ArrayLike, *, margin: float) -> Forecast:
     x, y = np.asarray(day, dtype=np.float64), np.asarray(excess, dtype=np.float64)
     if x.size < MIN_DAYS:
         raise EmptyWindow(f"a trend needs {MIN_DAYS} days, not {x.size}")
-    i, j = np.triu_indices(x.size, k=1)
-    slopes = np.sort((y[j] - y[i]) / (x[j] - x[i]))
-    slope = float(np.median(slopes))
-    low, high = _interval(slopes, x.size)
-    now = float(np.median(y - slope * x) + slope * x.max())
+    # Late, as it takes a second; whoever fitted a challenger has it loaded.
+    from scipy.stats import theilslopes
+
+    line = theilslopes(y, x, alpha=0.9, method="joint")
+    slope, low, high = (float(z) for z in (line.slope, line.low_slope, line.high_slope))
+    now = float(line.intercept) + slope * float(x.max())
     return Forecast(now, slope, low, high, margin, _days_to(margin, now, slope, low))
-
-
-def _interval(slopes: np.ndarray[tuple[int], np.dtype[np.float64]], n: int) -> tuple[float, float]:
-    """Sen's 90% interval: order statistics of the slopes, by Kendall's variance."""
-    reach = _NORMAL_95 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)
-    low = max(0, math.floor((slopes.size - reach) / 2))
-    high = min(slopes.size - 1, math.ceil((slopes.size + reach) / 2))
-    return float(slopes[low]), float(slopes[high])
 
 
 def _days_to(margin: float, now: float, slope: float, low: float) -> float | None:

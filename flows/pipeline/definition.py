@@ -10,10 +10,10 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 import dataframely as dy
-import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from flows.arrays import Floats
 from flows.errors import Misconfigured
 from flows.pipeline.gate_rules import Gate
 from storage.features import FeatureView, Frames
@@ -31,7 +31,7 @@ class Estimator(Protocol):
         """Learn from x (n, features) and y (n,) of 0 and 1; NaN in x is missing."""
         ...
 
-    def predict_proba(self, x: NDArray[Any], /) -> NDArray[np.float64]:
+    def predict_proba(self, x: NDArray[Any], /) -> Floats:
         """Probabilities (n, 2): of 0, of 1."""
         ...
 

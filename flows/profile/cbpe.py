@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from flows.arrays import Floats
 from flows.errors import EmptyWindow
-
-Floats = NDArray[np.float64]
 
 # Served scores are float32: nothing closer to 0 or 1 can be told apart.
 SCORE_FLOOR = 1e-7

@@ -3,17 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from flows.arrays import Floats
 from flows.errors import EmptyWindow
 
-Floats = NDArray[np.float64]
-
 MIN_DAYS = 3
-_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 # Relative: what summation alone leaves between days that are equal.
 _SUMMATION_NOISE = 1e-12
 
@@ -76,32 +73,10 @@ def alarm_above(
     Source: Šidák, J. Amer. Statist. Assoc. 62 (1967), 626-633.
     """
     rate = -math.expm1(math.log1p(-1 / checks_per_false_alarm) / tests)
-    return t_quantile(rate / sides, dof)
+    # Late: importing it costs more than all that a process without a check needs.
+    from scipy.special import stdtrit
 
-
-@lru_cache(maxsize=256)
-def t_quantile(upper_tail: float, dof: float) -> float:
-    """The t that Student's distribution exceeds with probability `upper_tail` (< 0.5)."""
-    low, high = 0.0, 1.0
-    while t_tail(high, dof) > upper_tail:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_tail(middle, dof) > upper_tail else (low, middle)
-    return high
-
-
-def t_tail(t: float, dof: float) -> float:
-    """Student's P(T > t) for t >= 0 and real `dof` from 1 to 1e4.
-
-    With T = sqrt(dof) cot(u) the density is sin(u)^(dof-1) up to a constant; u = top * s^2
-    keeps the integrand smooth at zero for fractional `dof`.
-    """
-    top = math.atan2(math.sqrt(dof), t)
-    s = (_NODES + 1) / 2
-    density = np.exp((dof - 1) * np.log(np.sin(top * s**2))) * 2 * top * s
-    constant = math.exp(math.lgamma((dof + 1) / 2) - math.lgamma(dof / 2)) / math.sqrt(math.pi)
-    return float(density @ _WEIGHTS) / 2 * constant
+    return -float(stdtrit(dof, rate / sides))
 
 
 def _finite(days: ArrayLike) -> Floats:

@@ -5,13 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flows.arrays import Floats
 from flows.errors import EmptyWindow
 from flows.profile.grid import Cells
 from flows.profile.sketch import ColumnSketch
-
-Floats = NDArray[np.float64]
 
 _BINS = 10
 _SMALLEST_SHARE = 1e-4

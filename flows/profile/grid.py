@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from flows.arrays import Floats
 from flows.errors import Misconfigured
 from flows.profile.record import broken, canonical_json
-
-Floats = NDArray[np.float64]
 
 CELLS = 4096
 _HUGE = 1e300

@@ -2,14 +2,22 @@
 
 Frames hold one row a served prediction: `day` (date), `score` (champion's probability),
 `label` (0, 1, or null until the truth arrives) and, optionally, `challenger_score`.
+
+There are two calibration errors. Over bins of equal width it is the usual ECE, which a person
+reads beside the reliability plot of the same bins. Where most scores are alike it rests on one or
+two bins, and it is biased upwards where bins are nearly empty; over bins of equally many rows it is
+neither, and that is the one a gate judges. They are different numbers: never compare one with the
+other.
 """
 
 from dataclasses import dataclass
 from datetime import date
 
+import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
+from flows.arrays import Floats
 from flows.errors import EmptyWindow
 from flows.profile.cbpe import SCORE_FLOOR, CalibrationMap, expected_log_loss, expected_roc_auc
 from flows.profile.day_means import DayTest, mean_test, shift_test
@@ -21,8 +29,8 @@ _BINS = 10
 class Performance:
     """Of one day or window. `roc_auc` is None where only one class occurs.
 
-    Units: log_loss in nats, brier a squared probability, calibration_error (ECE over ten
-    equal bins) a probability.
+    Units: log_loss in nats, brier a squared probability, calibration_error (over ten bins of
+    equal width) a probability.
     """
 
     rows: int
@@ -123,6 +131,26 @@ def calibration_bias(scored: pl.DataFrame) -> DayTest:
     return mean_test(bias.to_numpy(), unit="probability")
 
 
+def equal_mass_calibration_error(label: Floats, scores: Floats) -> float:
+    """Expected calibration error over ten bins of equally many rows, as the gate judges it.
+
+    Source: Roelofs et al., AISTATS (2022), 4036-4054: its bias is the smaller of the two.
+    """
+    order = np.argsort(scores, kind="stable")
+    bins = np.array_split(order, min(_BINS, len(order)))
+    gaps = [len(b) * abs(scores[b].mean() - label[b].mean()) for b in bins]
+    return float(sum(gaps) / len(order))
+
+
+def reliability(scored: pl.DataFrame, *, score: str = "score") -> pl.DataFrame:
+    """Mean score, rate of positives and rows in ten equal score bins: a calibration plot."""
+    rows = labelled(scored)
+    bins = rows.group_by((pl.col(score) * _BINS).floor().clip(0, _BINS - 1).alias("bin"))
+    return bins.agg(
+        mean_score=pl.col(score).mean(), rate=pl.col("label").mean(), rows=pl.len()
+    ).sort("bin")
+
+
 def _row_log_loss(score: str) -> pl.Expr:
     p = pl.col(score).cast(pl.Float64).clip(SCORE_FLOOR, 1 - SCORE_FLOOR)
     return -pl.when(pl.col("label") == 1).then(p.log()).otherwise((-p).log1p())
@@ -139,11 +167,14 @@ def _by_day(rows: pl.DataFrame, score: str) -> pl.DataFrame:
         # Mann and Whitney, Ann. Math. Stat. 18 (1947): the area from rank sums.
         roc_auc=pl.when(pairs > 0).then((ranks - positive * (positive + 1) / 2) / pairs),
     )
-    return measured.join(_calibration_error(rows, score), on="day", maintain_order="left")
+    return measured.join(_equal_width_error(rows, score), on="day", maintain_order="left")
 
 
-def _calibration_error(rows: pl.DataFrame, score: str) -> pl.DataFrame:
-    """Expected calibration error. Source: Naeini et al., AAAI (2015), 2901-2907."""
+def _equal_width_error(rows: pl.DataFrame, score: str) -> pl.DataFrame:
+    """Expected calibration error of each day over ten bins of equal width.
+
+    Source: Naeini et al., AAAI (2015), 2901-2907.
+    """
     bins = rows.group_by("day", (pl.col(score) * _BINS).floor().clip(0, _BINS - 1).alias("bin"))
     gaps = bins.agg(gap=(pl.col("label") - pl.col(score)).sum().abs(), size=pl.len())
     return gaps.group_by("day").agg(calibration_error=pl.col("gap").sum() / pl.col("size").sum())
@@ -153,12 +184,3 @@ def _performance(row: dict[str, float]) -> Performance:
     return Performance(
         int(row["rows"]), row["log_loss"], row["brier"], row["roc_auc"], row["calibration_error"]
     )
-
-
-def reliability(scored: pl.DataFrame, *, score: str = "score") -> pl.DataFrame:
-    """Mean score, rate of positives and rows in ten equal score bins: a calibration plot."""
-    rows = labelled(scored)
-    bins = rows.group_by((pl.col(score) * _BINS).floor().clip(0, _BINS - 1).alias("bin"))
-    return bins.agg(
-        mean_score=pl.col(score).mean(), rate=pl.col("label").mean(), rows=pl.len()
-    ).sort("bin")

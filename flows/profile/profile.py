@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from flows.arrays import Floats
 from flows.errors import EmptyWindow
 from flows.profile.cbpe import CalibrationMap
 from flows.profile.grid import Cells, Grid
@@ -17,7 +17,6 @@ from flows.profile.performance import daily_expected_log_loss, daily_performance
 from flows.profile.record import broken, canonical_json, parse_json
 from flows.profile.sketch import ColumnSketch, Sketch, merge_all, sketch
 
-Floats = NDArray[np.float64]
 Days = Mapping[date, Sketch]
 
 

@@ -10,7 +10,6 @@ from flows.errors import GateFailed
 from flows.gate.gates import (
     Measured,
     best_single_feature,
-    calibration_error,
     decimal,
     judge,
     measure,
@@ -150,14 +149,6 @@ def test_a_value_is_judged_as_the_decimal_that_is_signed():
 )
 def test_decimals_have_no_exponent(value, text):
     assert decimal(value) == text
-
-
-def test_calibration_error_is_zero_for_honest_odds_and_the_shift_for_shifted_ones():
-    rng = np.random.default_rng(1)
-    odds = rng.uniform(0.1, 0.7, 200_000)
-    label = (rng.random(odds.size) < odds).astype(float)
-    assert calibration_error(label, odds) < 0.005
-    assert calibration_error(label, odds + 0.2) == pytest.approx(0.2, abs=0.005)
 
 
 def test_metrics_of_one_class_are_undefined_not_zero():

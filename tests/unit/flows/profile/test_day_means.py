@@ -9,17 +9,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from flows.errors import EmptyWindow
-from flows.profile.day_means import alarm_above, mean_test, shift_test, t_quantile, t_tail
+from flows.profile.day_means import alarm_above, mean_test, shift_test
 
 
-@given(st.floats(0, 60), st.floats(1.2, 9000))
-def test_the_tail_of_student_agrees_with_scipy(t, dof):
-    assert t_tail(t, dof) == pytest.approx(stats.t.sf(t, dof), rel=1e-6, abs=1e-12)
+@pytest.mark.parametrize(
+    ("dof", "one_in", "t"), [(1, 20, 6.314), (5, 40, 2.571), (10, 100, 2.764), (30, 200, 2.750)]
+)
+def test_the_bar_is_that_of_printed_tables(dof, one_in, t):
+    assert alarm_above(dof, checks_per_false_alarm=one_in) == pytest.approx(t, abs=5e-4)
 
 
-@given(st.floats(1e-7, 0.4), st.floats(2, 9000))
-def test_the_quantile_of_student_agrees_with_scipy(tail, dof):
-    assert t_quantile(tail, dof) == pytest.approx(stats.t.isf(tail, dof), rel=1e-6)
+@given(st.integers(2, 10_000), st.floats(1, 9000), st.integers(1, 60), st.sampled_from([1, 2]))
+def test_independent_tests_together_alarm_once_in_so_many_checks(one_in, dof, tests, sides):
+    bar = alarm_above(dof, checks_per_false_alarm=one_in, tests=tests, sides=sides)
+    quiet = (1 - sides * stats.t.sf(bar, dof)) ** tests
+    assert 1 - quiet == pytest.approx(1 / one_in, rel=1e-6)
 
 
 def test_the_shift_is_the_difference_of_means_and_keeps_its_sign():

@@ -5,11 +5,9 @@ from datetime import date, timedelta
 import numpy as np
 import polars as pl
 import pytest
-from scipy import stats
 from sklearn import metrics
 
 from flows.errors import EmptyWindow
-from flows.monitor.forecast import forecast
 from flows.profile import performance as p
 from flows.profile.cbpe import CalibrationMap, expected_log_loss, expected_roc_auc
 
@@ -133,28 +131,25 @@ def test_bias_is_positive_where_risk_is_underestimated():
     assert p.calibration_bias(world(staleness=0.5)).t < -5
 
 
-def test_the_trend_agrees_with_scipy_and_names_the_day_of_the_margin():
-    rng = np.random.default_rng(0)
-    day = np.arange(30.0)
-    excess = 0.0004 * day + rng.normal(0, 0.001, 30)
-    ours = forecast(day, excess, margin=0.02)
-    slope, _, low, high = stats.theilslopes(excess, day, alpha=0.9)
-    assert ours.slope == pytest.approx(slope)
-    assert ours.slope_low == pytest.approx(low, abs=2e-5)
-    assert ours.slope_high == pytest.approx(high, abs=2e-5)
-    assert ours.days_to_margin == pytest.approx((0.02 - ours.excess_now) / slope)
-    assert 15 < ours.days_to_margin < 30
-
-
-def test_noise_has_no_day_of_the_margin_and_a_passed_margin_is_now():
-    flat = forecast(np.arange(20), np.tile([0.001, -0.001], 10), margin=0.02)
-    assert flat.days_to_margin is None
-    assert forecast(np.arange(20), np.full(20, 0.05), margin=0.02).days_to_margin == 0.0
-    with pytest.raises(EmptyWindow):
-        forecast(np.arange(6), np.zeros(6), margin=0.02)
-
-
 def test_the_reliability_table_counts_every_labelled_row_once():
     table = p.reliability(world())
     assert table["rows"].sum() == 30 * 200
     assert (table["mean_score"].diff().drop_nulls() > 0).all()
+
+
+def test_calibration_error_is_zero_for_honest_odds_and_the_shift_for_shifted_ones():
+    rng = np.random.default_rng(1)
+    odds = rng.uniform(0.1, 0.7, 200_000)
+    label = (rng.random(odds.size) < odds).astype(float)
+    assert p.equal_mass_calibration_error(label, odds) < 0.005
+    assert p.equal_mass_calibration_error(label, odds + 0.2) == pytest.approx(0.2, abs=0.005)
+
+
+def test_scores_that_are_alike_hide_from_equal_widths_what_equal_masses_show():
+    scores = np.repeat([0.11, 0.19], 500)
+    label = np.tile(np.repeat([1, 0], [75, 425]), 2)
+    rows = pl.DataFrame({"day": START, "score": scores, "label": label})
+    assert p.performance(rows).calibration_error == pytest.approx(0.0)
+    shuffled = np.random.default_rng(0).permutation(500)
+    label = np.concatenate([label[:500][shuffled], label[500:][shuffled]]).astype(float)
+    assert p.equal_mass_calibration_error(label, scores) > 0.03

@@ -1,13 +1,16 @@
 """Canonical JSON (RFC 8785) without non-integer numbers, and a parser that refuses the rest.
 
 Whatever is signed has exactly one byte form, so that no two programs can read one signature
-as two meanings. Sizes and depth are capped before the real parser sees a byte.
+as two meanings. `rfc8785` writes that form; what it writes and we do not allow (fractions, deep
+nesting) is refused here first. Sizes and depth are capped before the real parser sees a byte.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from typing import Any, NoReturn
+
+import rfc8785
 
 from security.errors import Untrusted
 
@@ -26,10 +29,12 @@ def encode(value: object) -> bytes:
 
     Raises: Untrusted for floats, integers past 2^53 - 1, lone surrogates and other types.
     """
+    allowed = _require_allowed(value, 0)
     try:
-        text = json.dumps(_ordered(value, 0), ensure_ascii=False, separators=(",", ":"))
-        return text.encode("utf-8")
-    except UnicodeEncodeError:
+        return rfc8785.dumps(allowed)
+    # All else that it refuses was refused already: CanonicalizationError for a text,
+    # UnicodeEncodeError for a key, both of them ValueErrors.
+    except ValueError:
         raise Untrusted("a text holds half of a surrogate pair") from None
 
 
@@ -102,7 +107,8 @@ def _refuse_number(_text: str) -> NoReturn:
     raise Untrusted("the document holds a number that is not whole")
 
 
-def _ordered(value: object, depth: int) -> object:
+def _require_allowed(value: object, depth: int) -> Any:
+    """`value` in the types that rfc8785 knows, if a signed document may hold it."""
     if depth > MAX_DEPTH:
         raise Untrusted(f"the document is nested deeper than {MAX_DEPTH} levels")
     if value is None or isinstance(value, bool | str):
@@ -110,14 +116,13 @@ def _ordered(value: object, depth: int) -> object:
     if isinstance(value, int):
         return _integer(str(value))
     if isinstance(value, Mapping):
-        return {key: _ordered(value[key], depth + 1) for key in sorted(value, key=_utf16)}
+        return {_require_text(key): _require_allowed(value[key], depth + 1) for key in value}
     if isinstance(value, list | tuple):
-        return [_ordered(item, depth + 1) for item in value]
+        return [_require_allowed(item, depth + 1) for item in value]
     raise Untrusted(f"a {type(value).__name__} cannot stand in a signed document")
 
 
-def _utf16(key: object) -> bytes:
-    # RFC 8785 sorts by UTF-16 code units, which differs from code points past U+FFFF.
+def _require_text(key: object) -> str:
     if not isinstance(key, str):
         raise Untrusted("a key of a signed document is not text")
-    return key.encode("utf-16-be")
+    return key

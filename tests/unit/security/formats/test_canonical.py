@@ -30,6 +30,21 @@ def test_what_is_encoded_reads_back_and_has_one_form(document: dict[str, object]
     assert canonical.encode(canonical.parse(data)) == data
 
 
+@settings(deadline=None)
+@given(documents)
+def test_the_bytes_are_those_that_were_signed_before_rfc8785_wrote_them(
+    document: dict[str, object],
+) -> None:
+    def ordered(value: object) -> object:
+        if isinstance(value, dict):
+            keys = sorted(value, key=lambda key: key.encode("utf-16-be"))
+            return {key: ordered(value[key]) for key in keys}
+        return [ordered(item) for item in value] if isinstance(value, list) else value
+
+    before = json.dumps(ordered(document), ensure_ascii=False, separators=(",", ":"))
+    assert canonical.encode(document) == before.encode("utf-8")
+
+
 def test_keys_are_sorted_by_utf16_units_as_rfc_8785_shows() -> None:
     # The example of RFC 8785, section 3.2.3.
     keys = ["\u20ac", "\r", "\ufb33", "1", "\U0001f600", "\u0080", "\u00f6"]
@@ -96,7 +111,9 @@ def test_half_a_surrogate_pair_cannot_be_signed() -> None:
         canonical.parse_canonical(b'{"a":"\\ud800"}')
 
 
-@pytest.mark.parametrize("value", [1.5, float("nan"), 2**53, b"x", {1: 2}, {"a": object()}])
+@pytest.mark.parametrize(
+    "value", [1.0, 1.5, float("nan"), 2**53, b"x", {1: 2}, {"a": object()}, "\ud800", {"\udc00": 1}]
+)
 def test_what_cannot_stand_in_a_signed_document_is_refused(value: object) -> None:
     with pytest.raises(Untrusted):
         canonical.encode({"v": value})

@@ -17,15 +17,18 @@ LIVE = ["RUNNING", "PENDING", "CANCELLING"]
 
 
 def settle(
-    api: str, *, alive: Collection[int], tell: Callable[[str], None] = lambda _: None
+    server: str | None, *, alive: Collection[int], tell: Callable[[str], None] = lambda _: None
 ) -> int:
     """Give every run of our pool without a process among `alive` the state it is in; how many.
 
-    What had begun is Crashed; what had not goes back to Scheduled. A server that does not answer
-    is left alone: the next `up` settles.
+    What had begun is Crashed; what had not goes back to Scheduled. `server` is the address of this
+    installation's own Prefect: another's runs have processes that nobody here knows, and would be
+    ended. Without one, or where it does not answer, nothing is done: the next `up` settles.
     """
+    if server is None:
+        return 0
     try:
-        with httpx.Client(base_url=api, timeout=ASK_SECONDS, trust_env=False) as client:
+        with httpx.Client(base_url=f"{server}/api", timeout=ASK_SECONDS, trust_env=False) as client:
             gone = [run for run in _live_runs(client) if not _has_process(run, alive)]
             for run in gone:
                 state = {"state": _state_of(run), "force": False}

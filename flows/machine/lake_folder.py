@@ -7,6 +7,8 @@ from typing import Any
 import httpx
 
 from flows.errors import Misconfigured
+from flows.machine.services import LAKE
+from flows.machine.started import Records
 from flows.settings import Settings
 from storage.embedded.bytes.folder_locks import is_served
 from storage.embedded.lake import Lake
@@ -49,19 +51,29 @@ def collect_garbage(settings: Settings, *, grace_s: float, dry_run: bool) -> Col
 def _asked(settings: Settings, *, grace_s: float, dry_run: bool) -> Collected:
     access = settings.lake_access()
     key = (access.access_key_id, access.secret_access_key.get_secret_value())
-    url = f"{settings.lake_url}/_headrace/gc"
+    server = _served_at(settings)
+    url = f"{server}/_headrace/gc"
     body = {"grace_s": grace_s, "dry_run": dry_run}
     try:
         with httpx.Client(auth=key, timeout=GC_TIMEOUT_S, trust_env=False) as http:
             answer = http.post(url, json=body)
     except httpx.HTTPError as error:
         raise Unavailable(
-            f"the lake at {settings.lake_url} is running but does not answer: {error}",
+            f"the lake at {server} is running but does not answer: {error}",
             remedy="See `headrace status`; HEADRACE_LAKE_PORT must be the one it was started with.",
         ) from error
     if answer.status_code != 200:
         raise Unavailable(f"the lake refused: {_message(answer)}", remedy="Try again later.")
     return Collected(**answer.json())
+
+
+def _served_at(settings: Settings) -> str:
+    """Where the lake of this folder answers: as `up` started it, else where the settings say.
+
+    The lake's key goes there, so it must not be whoever has the port of today's settings.
+    """
+    record = Records(settings.home).read(LAKE)
+    return record.address if record is not None and record.alive else settings.lake_url
 
 
 def _message(answer: httpx.Response) -> str:

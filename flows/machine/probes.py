@@ -1,4 +1,4 @@
-"""Questions to a port: is it taken, does it answer, does the worker report."""
+"""Questions to a port: is it taken, by whom, does it answer, does the worker report."""
 
 import socket
 from datetime import datetime
@@ -24,6 +24,17 @@ def port_taken(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+def is_listening(pid: int, port: int) -> bool:
+    """Whether this very process has the TCP port; False too where it may not be looked into."""
+    import psutil
+
+    try:
+        sockets = psutil.Process(pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
 
 
 def answers(url: str) -> bool:

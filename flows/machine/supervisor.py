@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from urllib.parse import urlsplit
 
 from flows.errors import Misconfigured
 from flows.machine import detach
 from flows.machine.logs import last_words, log_path, open_log
-from flows.machine.probes import port_taken
+from flows.machine.probes import is_listening, port_taken
 from flows.machine.process_environment import inherited
 from flows.machine.processes import Process, family, find, send, wait_gone
 from flows.machine.services import Service
@@ -63,6 +64,28 @@ class Supervisor:
                     " by another process",
                     remedy=f"stop that process, or set {service.port_variable} to a free port",
                 )
+
+    def refuse_missing_needs(self, services: Sequence[Service]) -> None:
+        """Raise Misconfigured if a need of `services` is neither among them nor running.
+
+        Somebody else's server may listen where the missing one would, and would be used.
+        """
+        names = {service.name for service in services}
+        for service in services:
+            for need in set(service.needs) - names:
+                if self.find_address(need) is None:
+                    raise Misconfigured(
+                        f"the {service.name} needs the {need} of this project, which does not run",
+                        remedy="start both: headrace up",
+                    )
+
+    def find_address(self, name: str) -> str | None:
+        """Where a service's own process listens; None if it does not, whoever else may answer."""
+        record = self.records.read(name)
+        if record is None or not record.alive:
+            return None
+        port = urlsplit(record.address).port
+        return record.address if port and is_listening(record.pid, port) else None
 
     def start(self, services: Sequence[Service]) -> None:
         """Launch those of `services` that do not run as they should; do not wait."""
@@ -126,7 +149,7 @@ class Supervisor:
             return ServiceStatus(service.name, "stopped", None, service.address, None, None)
         if not record.alive:
             return ServiceStatus(service.name, "crashed", None, record.address, None, None)
-        state = "running" if service.ready(_moment(record)) else "starting"
+        state = "running" if self._answers(service, record) else "starting"
         memory = sum(process.memory_bytes for process in self.relatives(record))
         return ServiceStatus(service.name, state, record.pid, record.address, record.since, memory)
 
@@ -189,7 +212,16 @@ class Supervisor:
     def _is_ready(self, service: Service) -> bool:
         record = self.records.read(service.name)
         # A stranger could answer in its place, so it has to live after the answer too.
-        return record is not None and service.ready(_moment(record)) and record.alive
+        return record is not None and self._answers(service, record) and record.alive
+
+    def _answers(self, service: Service, record: Record) -> bool:
+        """Whether what was started is ready, at the address that it was started with.
+
+        What asks through another service believes that one's answers only while it lives.
+        """
+        needs = [found for need in service.needs if (found := self.records.read(need))]
+        ours = record.address == service.address and all(need.alive for need in needs)
+        return ours and service.ready(_moment(record))
 
     def _refuse_dead(self, service: Service) -> None:
         record = self.records.read(service.name)

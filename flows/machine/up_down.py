@@ -34,6 +34,7 @@ def up(
     wanted = _chosen(settings, supervisor.services, only)
     with supervisor.records.lock():
         supervisor.refuse_taken_ports(wanted)
+        supervisor.refuse_missing_needs(_needy(settings, wanted))
         ensure_lake_key(settings)
         first = [service for service in wanted if not service.needs]
         needy = [service for service in wanted if service.needs]
@@ -58,7 +59,7 @@ def down(settings: Settings, *, tell: Tell = _silent) -> None:
     with supervisor.records.lock():
         for service in reversed(supervisor.services):
             if service.name == PREFECT:
-                dead_runs.settle(settings.prefect_api_url, alive=set(), tell=tell)
+                dead_runs.settle(supervisor.find_address(PREFECT), alive=set(), tell=tell)
             supervisor.stop(service.name)
 
 
@@ -83,6 +84,12 @@ def _chosen(
     return [service for service in here if only is None or service.name in only]
 
 
+def _needy(settings: Settings, wanted: list[Service]) -> list[Service]:
+    """Those of `wanted` whose needs are all kept by this machine."""
+    elsewhere = set() if settings.lake_is_embedded else {LAKE}
+    return [service for service in wanted if not elsewhere & set(service.needs)]
+
+
 def _waits_for(service: Service, first: list[Service], *, after: Service) -> bool:
     """Whether it needs one of `first` that comes after the one that just became ready."""
     names = [one.name for one in first]
@@ -99,5 +106,5 @@ def _start_prepared(
         if service.name == WORKER:
             # Before a new worker polls, say of the old one's runs which are over.
             alive = {p.pid for p in supervisor.relatives(record)} if record else set()
-            dead_runs.settle(settings.prefect_api_url, alive=alive)
+            dead_runs.settle(supervisor.find_address(PREFECT), alive=alive)
     supervisor.start([service])

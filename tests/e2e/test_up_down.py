@@ -73,7 +73,7 @@ MORE = """
     entrypoint: stage/flow.py:wait
     work_pool: *pool
 """
-UP = "from flows.settings import Settings; from flows.up import up; up(Settings.load(), only={})"
+UP = "from flows.machine import up; from flows.settings import Settings; up(Settings.load(), {})"
 
 
 def free_ports(count: int) -> list[int]:

@@ -126,30 +126,30 @@ def serve_headrace(folder: Path, port: int) -> None:
     import onnxruntime
 
     from flows.service.__main__ import listen
-    from flows.service.assembly import Place, Service
-    from flows.service.http.limits import Limits
-    from flows.service.models.encode import EncodingFile
-    from flows.service.models.model import Deployment, ServedModel
+    from flows.service.assembly import PredictionService, ServedEnvironment
+    from flows.service.http.limits import RequestLimits
+    from flows.service.models.encode import read_encoding
+    from flows.service.models.model import ServedModel
+    from flows.service.models.state import LoadedIndex
     from flows.service.predictions.spool import SpoolLimits
     from security.policy.key_homes import init_keys
+    from security.release.index import ReleaseRef
     from storage.lake import Lake
     from storage.lake.client import Access
 
     lake = Lake(Access(os.environ["LAKEFS_ENDPOINT"], KEY, SECRET))
     lake.create_pipeline("bench")
     init_keys(folder / "keys")
-    place = Place("bench", "trip", "bench", folder / "keys", folder / "service")
-    service = Service(lake, place, limits=Limits(), spool_limits=SpoolLimits())
+    served = ServedEnvironment("bench", "trip", "bench", folder / "keys", folder / "service")
+    service = PredictionService(lake, served, limits=RequestLimits(), spool_limits=SpoolLimits())
     model = ServedModel(
-        name="bench",
-        version=1,
-        digest="0" * 64,
-        encoding=EncodingFile.model_validate_json((folder / "encoding.json").read_bytes()),
+        ReleaseRef("bench", 1, "0" * 64, "models/bench/1"),
+        read_encoding((folder / "encoding.json").read_bytes()),
         key="trip",
         session=onnxruntime.InferenceSession(str(folder / "model.onnx"), _single_thread()),
     )
     model.columns = service.spool.declare(model.spool_columns())
-    service.serving.swap(Deployment(1, "0" * 64, model))
+    service.serving.swap(LoadedIndex(1, "0" * 64, model))
     service.run(listen("127.0.0.1", port))
 
 

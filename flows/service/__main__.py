@@ -19,7 +19,7 @@ from security.errors import SecurityError
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from flows.service.assembly import Place
+    from flows.service.assembly import ServedEnvironment
     from storage.lake import Lake
 
 
@@ -41,13 +41,13 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def place_of(settings: Settings) -> "Place":
+def read_environment(settings: Settings) -> "ServedEnvironment":
     """Where the settings say to serve. Raises: Misconfigured."""
     from flows.pipeline import load_pipeline
-    from flows.service.assembly import Place
+    from flows.service.assembly import ServedEnvironment
 
     pipeline = load_pipeline(settings.pipeline)
-    return Place(
+    return ServedEnvironment(
         pipeline.name,
         pipeline.key,
         settings.environment,
@@ -96,20 +96,20 @@ def _run(given: argparse.Namespace) -> None:
     # Before polars is imported: writing Parquet must not take the cores that answer requests.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
-    from flows.service.assembly import Service, connection_limits
-    from flows.service.http.limits import Limits
+    from flows.service.assembly import PredictionService, connection_limits
+    from flows.service.http.limits import RequestLimits
     from flows.service.predictions.spool import SpoolLimits
     from security.keys.keyfiles import forbid_core_dumps
     from storage.http.deadlines import allow_descriptors
 
     forbid_core_dumps()
-    limits = Limits()
+    limits = RequestLimits()
     allow_descriptors(connection_limits(limits))
-    lake, place = open_lake(settings), place_of(settings)
+    lake, served = open_lake(settings), read_environment(settings)
     spool_limits = SpoolLimits(segment_rows=given.spool_rows, idle_s=given.spool_idle_s)
-    service = Service(lake, place, limits=limits, spool_limits=spool_limits)
+    service = PredictionService(lake, served, limits=limits, spool_limits=spool_limits)
     host, port = listening.getsockname()[:2]
-    print(f"serving {place.pipeline} ({place.environment}) on http://{host}:{port}", flush=True)
+    print(f"serving {served.pipeline} ({served.environment}) on http://{host}:{port}", flush=True)
     with suppress(KeyboardInterrupt):
         service.run(listening)
 

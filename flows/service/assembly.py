@@ -13,17 +13,16 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from flows.service.http.front import Front
-from flows.service.http.limits import Intake, Limits
+from flows.service.http.front import TelemetryMiddleware
+from flows.service.http.limits import Intake, RequestLimits
 from flows.service.http.predict import Predictor
 from flows.service.http.routes import Parts, create_app
-from flows.service.http.telemetry import Metrics
+from flows.service.http.telemetry import ServiceMetrics
 from flows.service.models.admit import Admission
-from flows.service.models.model import Deployment
 from flows.service.models.offer import Source
-from flows.service.models.refusals import Refusals
-from flows.service.models.state import Serving
-from flows.service.models.swap import Reconciler
+from flows.service.models.refusals import RefusalOutbox
+from flows.service.models.state import LoadedIndex, ServingState
+from flows.service.models.swap import IndexFollower
 from flows.service.predictions.delivery import Delivery
 from flows.service.predictions.spool import Spool, SpoolLimits
 from storage.http.access_log import STDERR, AccessLog
@@ -36,7 +35,7 @@ HAND_OVER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ServedEnvironment:
     """Which pipeline and environment to serve, and the folders to do it from.
 
     `key` is the pipeline's key column; `folder` is private to this service.
@@ -69,46 +68,51 @@ class ServiceProtocol(DeadlineProtocol):
         self.transport.close()
 
 
-def connection_limits(limits: Limits) -> ConnectionLimits:
+def connection_limits(limits: RequestLimits) -> ConnectionLimits:
     """One deadline for each part of a message: all of them are small."""
     seconds = limits.request_s
     return ConnectionLimits(CONNECTIONS, headers_s=seconds, pause_s=seconds, message_s=seconds)
 
 
-class Service:
+class PredictionService:
     """Everything one process runs, put together; nothing starts before the server does.
 
     Raises: SecurityError if the keys cannot be used, Misconfigured if the folder is taken.
     """
 
     def __init__(
-        self, lake: Lake, place: Place, *, limits: Limits, spool_limits: SpoolLimits
+        self,
+        lake: Lake,
+        served: ServedEnvironment,
+        *,
+        limits: RequestLimits,
+        spool_limits: SpoolLimits,
     ) -> None:
         self._limits = limits
-        self.serving = Serving()
+        self.serving = ServingState()
         admission = Admission(
-            environment=place.environment, keys=place.keys, folder=place.folder, key=place.key
+            environment=served.environment, keys=served.keys, folder=served.folder, key=served.key
         )
         admission.check_keys()
-        self.spool = Spool(place.folder / "spool", prefix=place.environment, limits=spool_limits)
+        self.spool = Spool(served.folder / "spool", prefix=served.environment, limits=spool_limits)
         admission.clear()
-        self.delivery = Delivery(self.spool, lake, repository=place.pipeline)
-        self.reconciler = Reconciler(
-            Source(lake, place.pipeline, place.environment),
+        self.delivery = Delivery(self.spool, lake, repository=served.pipeline)
+        self.follower = IndexFollower(
+            Source(lake, served.pipeline, served.environment),
             admission,
             self.serving,
-            Refusals(
+            RefusalOutbox(
                 lake,
-                pipeline=place.pipeline,
-                environment=place.environment,
-                folder=place.folder / "refusals",
+                pipeline=served.pipeline,
+                environment=served.environment,
+                folder=served.folder / "refusals",
             ),
             prepare=self._declare,
         )
-        metrics = Metrics(self.serving, self.spool)
+        metrics = ServiceMetrics(self.serving, self.spool)
         parts = Parts(
-            environment=place.environment,
-            pipeline=place.pipeline,
+            environment=served.environment,
+            pipeline=served.pipeline,
             serving=self.serving,
             spool=self.spool,
             predictor=Predictor(self.serving, self.spool, max_rows=limits.rows),
@@ -118,7 +122,7 @@ class Service:
         )
         self._log = AccessLog(STDERR)
         self._server: uvicorn.Server | None = None
-        self.app: ASGIApp = Front(
+        self.app: ASGIApp = TelemetryMiddleware(
             create_app(parts, lifespan=self._lifespan), metrics=metrics, log=self._log
         )
 
@@ -142,13 +146,13 @@ class Service:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         self.delivery.start()
-        self.reconciler.start()
+        self.follower.start()
         sweeper = asyncio.create_task(self._sweep())
         try:
             yield
         finally:
             sweeper.cancel()
-            self.reconciler.stop()
+            self.follower.stop()
             await asyncio.to_thread(self._hand_over)
 
     async def _sweep(self) -> None:
@@ -160,6 +164,6 @@ class Service:
         self.spool.close()
         self._log.close()
 
-    def _declare(self, deployment: Deployment) -> None:
-        for model in deployment.models:
+    def _declare(self, loaded: LoadedIndex) -> None:
+        for model in loaded.models:
             model.columns = self.spool.declare(model.spool_columns())

@@ -22,7 +22,7 @@ from flows.release import timestamp
 from flows.service.models import admit
 from flows.service.models.admit import Admission, Admitted
 from flows.service.models.offer import Source
-from flows.service.models.state import Serving
+from flows.service.models.state import ServingState
 from flows.trust.installation import Trusted
 from security.audit.log import Log, Peaks
 from security.audit.merkle import CompactRange
@@ -75,7 +75,7 @@ def indexes(site: Site) -> list[int]:
 
 
 def release(admitted: Admitted) -> str:
-    return admitted.deployment.champion.release
+    return admitted.loaded.champion.release
 
 
 def taken_back(site: Site) -> None:
@@ -194,8 +194,8 @@ def test_32_a_frozen_index_stops_promotion_and_alarms_the_server_that_goes_on(
     assert frozen.stale.startswith("the index's timestamp expired at")
     assert replica("fresh").refuses().startswith("the index's timestamp expired at")
 
-    told = Serving(deployment=frozen.deployment, stale=frozen.stale)
-    assert told.is_stale(datetime.now(UTC)) == frozen.stale
+    told = ServingState(loaded=frozen.loaded, stale=frozen.stale)
+    assert told.explain_staleness(datetime.now(UTC)) == frozen.stale
     assert site.timestamp()
     assert server.serves().stale == ""
     assert site.promote(served.old, reason="on top").index == 3

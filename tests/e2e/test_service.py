@@ -606,7 +606,7 @@ def test_a_release_whose_name_was_given_to_another_is_refused(house: House) -> N
 
 def test_a_published_policy_that_revokes_the_releaser_is_obeyed(house: House) -> None:
     house.index(house.register(0.25))
-    assert admitted(house).deployment.champion.release == f"{house.name}/1"
+    assert admitted(house).loaded.champion.release == f"{house.name}/1"
     releaser = load_signer(house.keys, "releaser").public
     heir = RoleKeys((PairRecord.of(Signer.generate("releaser").public),))
     trust = house.policy.trust

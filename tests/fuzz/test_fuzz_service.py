@@ -6,18 +6,16 @@ from typing import Any
 import pytest
 
 from flows.errors import StageError
+from flows.learn.fit import Encoding
 from flows.service.http import inference, invocations
-from flows.service.models.encode import Encoder, EncodingFile
-from flows.service.models.rows import Signature, read_json
+from flows.service.http.predict import read_json
+from flows.service.models.encode import Encoder
+from flows.service.models.rows import ModelSignature
 
 NAMES = ["invocations", "infer"]
 CARRIERS = ("AA", "B6", "UA")
-ENCODING = EncodingFile(
-    format="headrace-encoding/v1",
-    features=("carrier", "distance_mi", "hour"),
-    categories={"carrier": CARRIERS},
-)
-SIGNATURE = Signature.of(ENCODING, key="trip")
+ENCODING = Encoding(("carrier", "distance_mi", "hour"), {"carrier": CARRIERS})
+SIGNATURE = ModelSignature.of(ENCODING, key="trip")
 INVOCATIONS = (
     b'{"dataframe_records":[{"carrier":"AA","distance_mi":100.0,"hour":3,"trip":"t1",'
     b'"at":"2013-07-01T12:00:00Z"},{"carrier":null,"distance_mi":null,"hour":null}]}',
@@ -36,7 +34,7 @@ INFER = (
 
 @functools.cache
 def targets(fuzz: Any) -> tuple[Any, ...]:
-    model = Encoder(ENCODING.features, ENCODING.categories)
+    model = Encoder(ENCODING)
 
     def read_invocations(data: bytes) -> object:
         rows = invocations.parse(read_json(data), SIGNATURE, max_rows=1000)

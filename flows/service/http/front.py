@@ -5,17 +5,17 @@ from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.service.http.telemetry import Metrics
+from flows.service.http.telemetry import ServiceMetrics
 from storage.http.access_log import AccessLog
 
 # Asked every second by whoever watches; their lines would bury the others.
 _UNLOGGED = ("/health", "/v2/health", "/metrics")
 
 
-class Front:
+class TelemetryMiddleware:
     """Wraps the application. `state` of a request collects what the log says of it."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics, log: AccessLog) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: ServiceMetrics, log: AccessLog) -> None:
         self._app, self._metrics, self._log = app, metrics, log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,21 +29,21 @@ class Front:
         state["waited_s"] = loop.time() - begun
         status = 0
 
-        async def watched(message: Message) -> None:
+        async def note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, note_status)
         finally:
             self._note(scope, status, loop.time() - begun)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         # A path that is no route may hold anything, and would be a metric of its own.
         route = getattr(scope.get("route"), "path", "other")
-        self._metrics.answered(route, status, seconds)
+        self._metrics.count_answer(route, status, seconds)
         if route.startswith(_UNLOGGED):
             return
         state = scope["state"]

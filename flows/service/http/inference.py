@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.errors import ContractBroken
-from flows.service.models.rows import AT, Rows, Signature, check_row_count, take_rows
+from flows.service.models.rows import AT, ModelSignature, Rows, check_row_count, take_rows
 
 MATRIX = "features"
 OUTPUT = "score"
@@ -58,13 +58,13 @@ class InferenceRequest(BaseModel):
 
 
 def parse(
-    document: Mapping[str, Any], signature: Signature, *, max_rows: int
+    document: Mapping[str, Any], signature: ModelSignature, *, max_rows: int
 ) -> tuple[Rows, str | None]:
     """The rows of an infer call, and the caller's id. Raises: ContractBroken."""
     try:
         request = InferenceRequest.model_validate(document)
     except ValidationError as error:
-        raise _malformed(error) from None
+        raise _explain_malformed(error) from None
     if [tensor.name for tensor in request.inputs] == [MATRIX]:
         records = matrix_records(_matrix(request.inputs[0], signature, max_rows), signature)
     else:
@@ -87,7 +87,9 @@ def render(
     }
 
 
-def metadata(signature: Signature, *, model: str, version: int, digest: str) -> dict[str, Any]:
+def describe_model(
+    signature: ModelSignature, *, model: str, version: int, digest: str
+) -> dict[str, Any]:
     """Inputs and outputs of a release; shapes are [-1] since a request may hold many rows."""
     inputs = [
         {
@@ -111,7 +113,7 @@ def metadata(signature: Signature, *, model: str, version: int, digest: str) -> 
     }
 
 
-def matrix_records(matrix: Sequence[object], signature: Signature) -> list[dict[str, Any]]:
+def matrix_records(matrix: Sequence[object], signature: ModelSignature) -> list[dict[str, Any]]:
     """Rows in the release's feature order as records; category numbers become their names.
 
     Raises: ContractBroken.
@@ -125,12 +127,15 @@ def matrix_records(matrix: Sequence[object], signature: Signature) -> list[dict[
             remedy="the model's metadata lists them in order",
         )
     return [
-        {name: _named(row[place], name, signature) for place, name in enumerate(signature.features)}
+        {
+            name: _name_category(row[place], name, signature)
+            for place, name in enumerate(signature.features)
+        }
         for row in rows
     ]
 
 
-def _named(value: object, name: str, signature: Signature) -> object:
+def _name_category(value: object, name: str, signature: ModelSignature) -> object:
     """A category by its number; text and null, and every other feature, as they are."""
     known = signature.categories.get(name)
     if known is None or value is None or isinstance(value, str):
@@ -146,7 +151,7 @@ def _named(value: object, name: str, signature: Signature) -> object:
     return known[int(number)]
 
 
-def _matrix(tensor: Tensor, signature: Signature, max_rows: int) -> list[list[Any]]:
+def _matrix(tensor: Tensor, signature: ModelSignature, max_rows: int) -> list[list[Any]]:
     width = len(signature.features)
     if len(tensor.shape) != 2 or tensor.shape[1] != width:
         raise ContractBroken(
@@ -206,7 +211,7 @@ def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _malformed(error: ValidationError) -> ContractBroken:
+def _explain_malformed(error: ValidationError) -> ContractBroken:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part)[:80] for part in first["loc"][:4]) or "the body"
     return ContractBroken(

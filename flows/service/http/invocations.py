@@ -8,12 +8,12 @@ from typing import Any
 
 from flows.errors import ContractBroken
 from flows.service.http.inference import matrix_records
-from flows.service.models.rows import Rows, Signature, check_row_count, take_rows
+from flows.service.models.rows import ModelSignature, Rows, check_row_count, take_rows
 
 FORMATS = ("dataframe_records", "dataframe_split", "inputs", "instances")
 
 
-def parse(document: Mapping[str, Any], signature: Signature, *, max_rows: int) -> Rows:
+def parse(document: Mapping[str, Any], signature: ModelSignature, *, max_rows: int) -> Rows:
     """The rows of an invocation. Raises: ContractBroken."""
     if len(document) != 1:
         raise _unknown_format()
@@ -52,7 +52,7 @@ def _split_records(content: object, max_rows: int) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in data]
 
 
-def _tensor_records(content: object, signature: Signature, max_rows: int) -> object:
+def _tensor_records(content: object, signature: ModelSignature, max_rows: int) -> object:
     """Columns by name, records, or a matrix in the release's feature order."""
     if isinstance(content, dict):
         return _column_records(content, max_rows)

@@ -15,7 +15,7 @@ from flows.errors import ContractBroken
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RequestLimits:
     """Bounds of one service. A body of `inline_bytes` is answered on the event loop itself."""
 
     body_bytes: int = 16 * 2**20
@@ -30,20 +30,20 @@ class Limits:
 class Intake:
     """What is being held now, against the limits. Used on the event loop only."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
         self._bodies = self._batches = 0
 
     def check_wait(self, waited_s: float) -> None:
         """Raises: ContractBroken if the request waited so long that others would wait longer."""
         if waited_s > self.limits.queue_s:
-            raise overloaded("more requests arrive than can be answered")
+            raise refuse_overload("more requests arrive than can be answered")
 
     @contextmanager
     def batch(self) -> Iterator[None]:
         """A place in the batch thread's queue. Raises: ContractBroken if there is none."""
         if self._batches >= self.limits.batches:
-            raise overloaded(f"{self._batches} batches are waiting already")
+            raise refuse_overload(f"{self._batches} batches are waiting already")
         self._batches += 1
         try:
             yield
@@ -76,7 +76,7 @@ class Intake:
                 more = kind == "http.disconnect" or message.get("more_body", False)
                 self._check_size(len(body) + len(part))
                 if self._bodies + len(part) > self.limits.bodies_bytes:
-                    raise overloaded("the bodies of other requests fill the memory set aside")
+                    raise refuse_overload("the bodies of other requests fill the memory set aside")
                 body += part
                 self._bodies += len(part)
                 held += len(part)
@@ -93,7 +93,7 @@ class Intake:
             )
 
 
-def overloaded(why: str) -> ContractBroken:
+def refuse_overload(why: str) -> ContractBroken:
     """The refusal of a request that would be answered at another time."""
     return ContractBroken(why, rule="overloaded", remedy="try again in a second")
 

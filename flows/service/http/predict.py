@@ -10,16 +10,16 @@ import orjson
 
 from flows.errors import ContractBroken
 from flows.service.http import inference, invocations
-from flows.service.models.model import Deployment, ServedModel
-from flows.service.models.rows import Rows, read_json
-from flows.service.models.state import Serving
+from flows.service.models.model import ServedModel
+from flows.service.models.rows import Rows
+from flows.service.models.state import LoadedIndex, ServingState
 from flows.service.predictions.spool import Spool
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class RequestHead:
     """What the path and the headers say: the protocol, the model asked for, the caller's id."""
 
     protocol: Literal["infer", "invocations"]
@@ -29,39 +29,57 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PredictionAnswer:
     """The answer's bytes, and what the log and a shadow need to know of it."""
 
     body: bytes
     request_id: str
     model: ServedModel
-    deployment: Deployment
+    loaded: LoadedIndex
     rows: Rows
     scores: list[float]
+
+
+def read_json(body: bytes) -> dict[str, Any]:
+    """The request's object. Strict: no NaN, no infinities, at most 1,024 levels.
+
+    Raises: ContractBroken.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ContractBroken(
+            f"the body is not JSON: {error}",
+            rule="json",
+            remedy="send one JSON object in UTF-8; write a missing number as null, not NaN",
+        ) from None
+    if not isinstance(document, dict):
+        raise ContractBroken("the body is not a JSON object", rule="json")
+    return document
 
 
 class Predictor:
     """Answers calls from what serves; every row is in the spool before `answer` returns."""
 
-    def __init__(self, serving: Serving, spool: Spool, *, max_rows: int) -> None:
+    def __init__(self, serving: ServingState, spool: Spool, *, max_rows: int) -> None:
         self._serving, self._spool, self._max_rows = serving, spool, max_rows
 
-    def answer(self, body: bytes, call: Call, *, inline: bool) -> Answer:
+    def answer(self, body: bytes, call: RequestHead, *, inline: bool) -> PredictionAnswer:
         """Raises: ContractBroken for anything that is the caller's to mend, or not ready."""
-        deployment = self.deployment()
+        loaded = self.require_loaded()
         document = read_json(body)
         request_id = _request_id(call, document)
-        model = _model(deployment, call, request_id)
+        model = _model(loaded, call, request_id)
         rows, echoed = self._parse(document, call, model)
         scores = model.score(rows.features, inline=inline)
         self._log(rows, scores, model, request_id)
         rendered = _render(scores, call, model, request_id, echoed)
-        return Answer(orjson.dumps(rendered), request_id, model, deployment, rows, scores)
+        return PredictionAnswer(orjson.dumps(rendered), request_id, model, loaded, rows, scores)
 
-    def deployment(self) -> Deployment:
+    def require_loaded(self) -> LoadedIndex:
         """What serves. Raises: ContractBroken before the first verified release."""
-        deployment = self._serving.deployment
-        if deployment is None:
+        loaded = self._serving.loaded
+        if loaded is None:
             refusal = self._serving.refusal
             raise ContractBroken(
                 "no verified release is loaded"
@@ -69,10 +87,10 @@ class Predictor:
                 rule="not_ready",
                 remedy="try again soon; GET /status says what is missing",
             )
-        return deployment
+        return loaded
 
     def _parse(
-        self, document: dict[str, Any], call: Call, model: ServedModel
+        self, document: dict[str, Any], call: RequestHead, model: ServedModel
     ) -> tuple[Rows, str | None]:
         if call.protocol == "infer":
             return inference.parse(document, model.signature, max_rows=self._max_rows)
@@ -99,16 +117,16 @@ class Predictor:
         self._spool.append(b"".join(lines), rows=len(lines), columns=model.columns)
 
 
-def shadow_distances(answer: Answer) -> list[float]:
+def measure_shadow(answer: PredictionAnswer) -> list[float]:
     """How far the shadow's scores are from those that were answered; empty if it cannot say."""
-    shadow = answer.deployment.shadow
+    shadow = answer.loaded.shadow
     if shadow is None or shadow.signature.expected != answer.model.signature.expected:
         return []
     scores = shadow.score(answer.rows.features, inline=False)
     return [abs(one - other) for one, other in zip(scores, answer.scores, strict=True)]
 
 
-def _request_id(call: Call, document: dict[str, Any]) -> str:
+def _request_id(call: RequestHead, document: dict[str, Any]) -> str:
     given = call.request_id
     if given is None and call.protocol == "infer" and isinstance(document.get("id"), str):
         given = document["id"]
@@ -123,26 +141,26 @@ def _request_id(call: Call, document: dict[str, Any]) -> str:
     return given
 
 
-def _model(deployment: Deployment, call: Call, request_id: str) -> ServedModel:
-    if call.model is None or (call.version is None and call.model == deployment.champion.name):
-        return deployment.choose(request_id)
-    found = deployment.named(call.model, call.version) if call.version else None
+def _model(loaded: LoadedIndex, call: RequestHead, request_id: str) -> ServedModel:
+    if call.model is None or (call.version is None and call.model == loaded.champion.name):
+        return loaded.choose(request_id)
+    found = loaded.find(call.model, call.version) if call.version else None
     if found is None:
-        raise unknown_model(deployment)
+        raise refuse_model(loaded)
     return found
 
 
-def unknown_model(deployment: Deployment) -> ContractBroken:
+def refuse_model(loaded: LoadedIndex) -> ContractBroken:
     """The refusal of a model or version that does not serve here."""
     return ContractBroken(
         "this service does not serve that model or version",
         rule="model_unknown",
-        remedy=f"it serves {deployment.champion.release}",
+        remedy=f"it serves {loaded.champion.release}",
     )
 
 
 def _render(
-    scores: list[float], call: Call, model: ServedModel, request_id: str, echoed: str | None
+    scores: list[float], call: RequestHead, model: ServedModel, request_id: str, echoed: str | None
 ) -> dict[str, Any]:
     if call.protocol == "invocations":
         return invocations.render(scores, release=model.release, id=request_id)

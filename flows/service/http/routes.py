@@ -16,9 +16,15 @@ from starlette.requests import ClientDisconnect
 from flows.errors import ContractBroken
 from flows.service.http import inference
 from flows.service.http.limits import Intake
-from flows.service.http.predict import Answer, Call, Predictor, shadow_distances, unknown_model
-from flows.service.http.telemetry import Metrics
-from flows.service.models.state import Serving
+from flows.service.http.predict import (
+    PredictionAnswer,
+    Predictor,
+    RequestHead,
+    measure_shadow,
+    refuse_model,
+)
+from flows.service.http.telemetry import ServiceMetrics
+from flows.service.models.state import ServingState
 from flows.service.predictions.spool import Spool
 
 NAME, VERSION = "headrace", "0.1.0"
@@ -39,11 +45,11 @@ class Parts:
 
     environment: str
     pipeline: str
-    serving: Serving
+    serving: ServingState
     spool: Spool
     predictor: Predictor
     intake: Intake
-    metrics: Metrics
+    metrics: ServiceMetrics
     delivery_problem: Callable[[], str]
 
 
@@ -66,9 +72,9 @@ def create_app(parts: Parts, *, lifespan: Lifespan | None = None) -> FastAPI:
 def _add_predictions(app: FastAPI, parts: Parts) -> None:
     batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
 
-    async def answer(request: Request, call: Call) -> Response:
+    async def answer(request: Request, call: RequestHead) -> Response:
         intake, state = parts.intake, request.scope["state"]
-        parts.predictor.deployment()
+        parts.predictor.require_loaded()
         intake.check_wait(state.get("waited_s", 0.0))
         _check_media_type(request)
         body = await intake.read_body(request.scope, request.receive)
@@ -80,44 +86,44 @@ def _add_predictions(app: FastAPI, parts: Parts) -> None:
                     batches, lambda: parts.predictor.answer(body, call, inline=False)
                 )
         state.update(rows=len(made.scores), release=made.model.release, request_id=made.request_id)
-        parts.metrics.scored(made.model.release, len(made.scores))
-        if made.deployment.shadow:
+        parts.metrics.count_rows(made.model.release, len(made.scores))
+        if made.loaded.shadow:
             _compare_later(made)
         headers = {"x-request-id": made.request_id, "x-release": made.model.release}
         return Response(made.body, media_type="application/json", headers=headers)
 
-    def _compare_later(made: Answer) -> None:
+    def _compare_later(made: PredictionAnswer) -> None:
         def compare() -> None:
-            for distance in shadow_distances(made):
+            for distance in measure_shadow(made):
                 parts.metrics.shadow_difference.observe(distance)
 
         batches.submit(compare)
 
     @app.post("/invocations", openapi_extra=_body("MLflow's scoring protocol"))
     async def invocations(request: Request) -> Response:
-        return await answer(request, Call("invocations", request_id=_id(request)))
+        return await answer(request, RequestHead("invocations", request_id=_id(request)))
 
     @app.post("/v2/models/{name}/infer", openapi_extra=_body("Open Inference Protocol v2"))
     async def infer(request: Request, name: str) -> Response:
-        return await answer(request, Call("infer", name, None, _id(request)))
+        return await answer(request, RequestHead("infer", name, None, _id(request)))
 
     @app.post(
         "/v2/models/{name}/versions/{version}/infer",
         openapi_extra=_body("Open Inference Protocol v2"),
     )
     async def infer_version(request: Request, name: str, version: str) -> Response:
-        return await answer(request, Call("infer", name, version, _id(request)))
+        return await answer(request, RequestHead("infer", name, version, _id(request)))
 
 
 def _add_models(app: FastAPI, parts: Parts) -> None:
-    def described(name: str, version: str | None) -> Response:
-        deployment = parts.predictor.deployment()
-        champion = deployment.champion
-        model = deployment.named(name, version or str(champion.version))
+    def describe(name: str, version: str | None) -> Response:
+        loaded = parts.predictor.require_loaded()
+        champion = loaded.champion
+        model = loaded.find(name, version or str(champion.version))
         if model is None:
-            raise unknown_model(deployment)
+            raise refuse_model(loaded)
         return _json(
-            inference.metadata(
+            inference.describe_model(
                 model.signature, model=model.name, version=model.version, digest=model.digest
             )
         )
@@ -128,19 +134,19 @@ def _add_models(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/v2/models/{name}")
     async def model(name: str) -> Response:
-        return described(name, None)
+        return describe(name, None)
 
     @app.get("/v2/models/{name}/versions/{version}")
     async def model_version(name: str, version: str) -> Response:
-        return described(name, version)
+        return describe(name, version)
 
     @app.get("/v2/models/{name}/ready")
     async def model_ready(name: str) -> Response:
-        return described(name, None)
+        return describe(name, None)
 
     @app.get("/v2/models/{name}/versions/{version}/ready")
     async def version_ready(name: str, version: str) -> Response:
-        return described(name, version)
+        return describe(name, version)
 
 
 def _add_health(app: FastAPI, parts: Parts) -> None:
@@ -148,13 +154,13 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
     @app.get("/health/live")
     @app.get("/v2/health/live")
     async def live() -> Response:
-        return _json({"live": True, "ready": parts.serving.deployment is not None})
+        return _json({"live": True, "ready": parts.serving.loaded is not None})
 
     @app.get("/health/ready")
     @app.get("/v2/health/ready")
     async def ready() -> Response:
-        deployment = parts.predictor.deployment()
-        return _json({"ready": True, "release": deployment.champion.release})
+        loaded = parts.predictor.require_loaded()
+        return _json({"ready": True, "release": loaded.champion.release})
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -162,25 +168,25 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/status")
     async def status() -> Response:
-        return _json(status_of(parts))
+        return _json(describe_status(parts))
 
 
-def status_of(parts: Parts) -> dict[str, Any]:
+def describe_status(parts: Parts) -> dict[str, Any]:
     """What a person, or `doctor`, asks first."""
     serving, now, counts = parts.serving, datetime.now(UTC), parts.spool.counts
-    deployment = serving.deployment
+    loaded = serving.loaded
     return {
         "pipeline": parts.pipeline,
         "environment": parts.environment,
-        "ready": deployment is not None,
+        "ready": loaded is not None,
         "waiting_for": serving.waiting or None,
-        "serving": _deployed(serving),
+        "serving": _describe_loaded(serving),
         "refused": serving.refusal.to_json() if serving.refusal else None,
         "index": {
-            "number": deployment.index if deployment else None,
-            "digest": deployment.index_digest if deployment else None,
+            "number": loaded.index if loaded else None,
+            "digest": loaded.index_digest if loaded else None,
             "fresh_until": serving.fresh_until,
-            "stale": serving.is_stale(now) or None,
+            "stale": serving.explain_staleness(now) or None,
         },
         "lake": {
             "reachable": not serving.lake_problem and serving.checked is not None,
@@ -193,27 +199,27 @@ def status_of(parts: Parts) -> dict[str, Any]:
             "delivered": counts.delivered,
             "lost": counts.lost,
         },
-        "unknown_categories": serving.unknown_categories(),
+        "unknown_categories": serving.count_unknown_categories(),
     }
 
 
-def _deployed(serving: Serving) -> dict[str, Any] | None:
-    deployment = serving.deployment
-    if deployment is None:
+def _describe_loaded(serving: ServingState) -> dict[str, Any] | None:
+    loaded = serving.loaded
+    if loaded is None:
         return None
-    canary, shadow = deployment.canary, deployment.shadow
+    canary, shadow = loaded.canary, loaded.shadow
     return {
-        "release": deployment.champion.release,
-        "digest": deployment.champion.digest,
+        "release": loaded.champion.release,
+        "digest": loaded.champion.digest,
         "since": serving.since,
-        "canary": canary and {"release": canary.release, "percent": deployment.canary_percent},
+        "canary": canary and {"release": canary.release, "percent": loaded.canary_percent},
         "shadow": shadow and {"release": shadow.release},
     }
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ContractBroken)
-    async def refused(request: Request, error: Exception) -> Response:
+    async def answer_refusal(request: Request, error: Exception) -> Response:
         if not isinstance(error, ContractBroken):
             raise error
         request.scope["state"]["rule"] = error.rule
@@ -227,22 +233,24 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     @app.exception_handler(404)
     @app.exception_handler(405)
-    async def misdirected(_: Request, error: Exception) -> Response:
+    async def answer_unknown_route(_: Request, error: Exception) -> Response:
         status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None)
         text = str(getattr(error, "detail", "not found")).lower()
         remedy = "GET /openapi.json lists what there is"
         return _json({"error": text, "remedy": remedy}, status=status, headers=headers)
 
     @app.exception_handler(ClientDisconnect)
-    async def gone(_: Request, __: Exception) -> Response:
+    async def answer_disconnect(_: Request, __: Exception) -> Response:
         return Response(status_code=400)
 
     @app.exception_handler(Exception)
-    async def failed(_: Request, __: Exception) -> Response:
+    async def answer_failure(_: Request, __: Exception) -> Response:
         return _json({"error": "the service failed", "remedy": "see its log"}, status=500)
 
 
-async def _in_thread(pool: ThreadPoolExecutor, work: Callable[[], Answer]) -> Answer:
+async def _in_thread(
+    pool: ThreadPoolExecutor, work: Callable[[], PredictionAnswer]
+) -> PredictionAnswer:
     return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 

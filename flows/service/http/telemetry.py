@@ -7,16 +7,16 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flows.service.models.state import Serving
+from flows.service.models.state import ServingState
 from flows.service.predictions.spool import Spool
 
 _BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
-class Metrics:
+class ServiceMetrics:
     """One service's registry; nothing global, so that tests can have several."""
 
-    def __init__(self, serving: Serving, spool: Spool) -> None:
+    def __init__(self, serving: ServingState, spool: Spool) -> None:
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "headrace_requests",
@@ -47,7 +47,7 @@ class Metrics:
         # Finding a labelled child takes longer than counting with it.
         self._children: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
+    def count_answer(self, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
         found = self._children.get((route, status))
         if found is None:
@@ -58,7 +58,7 @@ class Metrics:
         if status == 503:
             self._shed.inc()
 
-    def scored(self, release: str, rows: int) -> None:
+    def count_rows(self, release: str, rows: int) -> None:
         """Count scored rows."""
         self._rows.labels(release).inc(rows)
 
@@ -68,7 +68,7 @@ class Metrics:
 
 
 class _State(Collector):
-    def __init__(self, serving: Serving, spool: Spool) -> None:
+    def __init__(self, serving: ServingState, spool: Spool) -> None:
         self._serving, self._spool = serving, spool
 
     def collect(self) -> Iterator[Metric]:
@@ -87,7 +87,7 @@ class _State(Collector):
         unknown = CounterMetricFamily(
             "headrace_unknown_categories", "Values fitting never saw.", labels=["feature"]
         )
-        for name, count in self._serving.unknown_categories().items():
+        for name, count in self._serving.count_unknown_categories().items():
             unknown.add_metric([name], count)
         yield unknown
 
@@ -95,21 +95,23 @@ class _State(Collector):
         info = GaugeMetricFamily(
             "headrace_release_info", "What serves.", labels=["release", "digest", "part"]
         )
-        deployment = self._serving.deployment
-        if deployment:
-            parts = (deployment.champion, deployment.canary, deployment.shadow)
+        loaded = self._serving.loaded
+        if loaded:
+            parts = (loaded.champion, loaded.canary, loaded.shadow)
             for part, model in zip(("champion", "canary", "shadow"), parts, strict=True):
                 if model:
                     info.add_metric([model.release, model.digest, part], 1)
         yield info
-        yield _gauge("index_number", "Index served.", deployment.index if deployment else 0)
+        yield _gauge("index_number", "Index served.", loaded.index if loaded else 0)
         yield _gauge("refused", "1 while the newest index is refused.", self._serving.refusal)
         yield _total("refusals", "Releases or indexes refused.", self._serving.refusals)
         yield _total("swaps", "Deployments that began to serve.", self._serving.swaps)
 
     def _lake(self) -> Iterator[Metric]:
         now = datetime.now(UTC)
-        yield _gauge("index_stale", "1 if the index is not fresh.", self._serving.is_stale(now))
+        yield _gauge(
+            "index_stale", "1 if the index is not fresh.", self._serving.explain_staleness(now)
+        )
         yield _gauge("lake_up", "1 if the lake answers.", not self._serving.lake_problem)
         age = GaugeMetricFamily("headrace_reconcile_age_seconds", "Since the lake last answered.")
         age.add_metric([], self._serving.age_s(now))

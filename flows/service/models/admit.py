@@ -11,7 +11,6 @@
 Nothing is parsed as a model, or even decrypted, before the steps above it have passed.
 """
 
-import math
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -19,14 +18,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import orjson
-from pydantic import ValidationError
-
 from flows.errors import Misconfigured
-from flows.service.models.encode import EncodingFile
-from flows.service.models.model import Deployment, ServedModel
+from flows.learn.exported import ENCODING, EXAMPLE, MODEL
+from flows.service.models.encode import read_encoding
+from flows.service.models.model import ServedModel
 from flows.service.models.offer import Offer, Source
-from flows.service.models.rows import take_rows
+from flows.service.models.state import LoadedIndex
 from flows.trust.installation import local_policy, require_own_releases
 from flows.trust.key_access import recipient
 from flows.trust.newest_index import GRACE
@@ -38,19 +35,18 @@ from security.release.bundle import open_bundle
 from security.release.index import ReleaseRef, VerifiedIndex, read_moment, verify_index
 from security.release.verify import VerifiedRelease, verification
 
-_MODEL, _ENCODING, _EXAMPLE = "model.onnx", "encoding.json", "example.json"
 _MAX_SIDECAR_BYTES = 64 * 2**20
 _WORK = "admit-"
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A deployment all of whose steps passed.
+    """A loaded index all of whose steps passed.
 
     `stale` says why the index is not known to be the newest any more; empty if it is fresh.
     """
 
-    deployment: Deployment
+    loaded: LoadedIndex
     fresh_until: datetime | None
     stale: str
 
@@ -79,7 +75,10 @@ class Admission:
         recipient(self._keys, "serving")
 
     def clear(self) -> None:
-        """Remove what a killed process may have left decrypted; its folder must be held."""
+        """Remove what a killed process may have left decrypted.
+
+        Only while this process holds the spool's lock: another one may be decrypting just now.
+        """
         for left in self._folder.glob(f"{_WORK}*"):
             shutil.rmtree(left)
 
@@ -98,7 +97,7 @@ class Admission:
         def load(reference: ReleaseRef) -> ServedModel:
             return self._load(source, offer, reference, policy)
 
-        deployment = Deployment(
+        loaded = LoadedIndex(
             index=index.number,
             index_digest=verified.digest,
             champion=load(index.release),
@@ -106,7 +105,7 @@ class Admission:
             canary_percent=index.canary.percent if index.canary else 0,
             shadow=load(index.shadow) if index.shadow else None,
         )
-        return Admitted(deployment, until, stale)
+        return Admitted(loaded, until, stale)
 
     def policy_stamp(self) -> tuple[int, ...]:
         """Changes when the local policy's files do: a revocation is noticed without the lake."""
@@ -166,7 +165,7 @@ class Admission:
             self.step = "model"
             model = self._open(plain, reference, policy)
             self.step = "warm-up"
-            _warm_up(model, read_regular(plain / _EXAMPLE, max_bytes=_MAX_SIDECAR_BYTES))
+            model.warm_up(read_regular(plain / EXAMPLE, max_bytes=_MAX_SIDECAR_BYTES))
         return model
 
     def _verify(self, folder: Path, reference: ReleaseRef, policy: TrustPolicy) -> VerifiedRelease:
@@ -188,14 +187,9 @@ class Admission:
         # Late: it imports every loader, and the service should answer /health before that.
         from security.release.load import load_onnx
 
-        return ServedModel(
-            name=reference.model,
-            version=reference.version,
-            digest=reference.digest,
-            encoding=_encoding(read_regular(plain / _ENCODING, max_bytes=_MAX_SIDECAR_BYTES)),
-            key=self._key,
-            session=load_onnx(plain / _MODEL, limits=policy.limits),
-        )
+        encoding = read_encoding(read_regular(plain / ENCODING, max_bytes=_MAX_SIDECAR_BYTES))
+        session = load_onnx(plain / MODEL, limits=policy.limits)
+        return ServedModel(reference, encoding, key=self._key, session=session)
 
 
 def _freshness(
@@ -212,23 +206,3 @@ def _freshness(
         return verify(timestamp).fresh_until, ""
     except Untrusted as error:
         return None, str(error)
-
-
-def _encoding(document: bytes) -> EncodingFile:
-    try:
-        return EncodingFile.model_validate_json(document)
-    except ValidationError as error:
-        raise Misconfigured(
-            f"the release's encoding.json cannot be used: {error.error_count()} faults",
-            remedy="serve a release that this version of Headrace exported",
-        ) from error
-
-
-def _warm_up(model: ServedModel, example: bytes) -> None:
-    rows = take_rows(orjson.loads(example), model.signature, max_rows=1000).features
-    for inline in (True, False):
-        scores = model.score(rows, inline=inline)
-        if len(scores) != len(rows) or not all(
-            math.isfinite(score) and 0 <= score <= 1 for score in scores
-        ):
-            raise Misconfigured("the model's answer to its own example is no probability")

@@ -1,22 +1,23 @@
-"""From a request's rows to the model's input, by the sidecar of the release.
+"""From a request's rows to the model's input, by the release's own encoding.
 
 One row takes a few microseconds; polars would take longer to start.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from flows.arrays import Floats32
 from flows.errors import ContractBroken, Misconfigured
+from flows.learn.fit import Encoding
 
 Row = Mapping[str, float | int | str | None]
 
 
 class EncodingFile(BaseModel):
-    """`encoding.json` as it stands in a release."""
+    """`encoding.json` of a release, read strictly: an unknown key may change what a row means."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -25,38 +26,33 @@ class EncodingFile(BaseModel):
     categories: dict[str, tuple[str, ...]]
 
 
+def read_encoding(document: bytes) -> Encoding:
+    """Read a release's `encoding.json`. Raises: Misconfigured if it is of another format."""
+    try:
+        found = EncodingFile.model_validate_json(document)
+    except ValidationError as error:
+        raise Misconfigured(
+            f"the release's encoding.json cannot be used: {error.error_count()} faults",
+            remedy="serve a release that this version of Headrace exported",
+        ) from error
+    return Encoding(found.features, found.categories)
+
+
 class Encoder:
     """Encodes rows exactly as fitting did, and counts the categories that fitting never saw.
 
     `unknown` holds the counts by feature since the encoder was made; null is not counted.
     """
 
-    def __init__(self, features: Sequence[str], categories: Mapping[str, Sequence[str]]) -> None:
-        self.features = tuple(features)
-        self.unknown: dict[str, int] = dict.fromkeys(categories, 0)
+    def __init__(self, encoding: Encoding) -> None:
+        self.features, known = encoding.features, encoding.categories
+        self.unknown: dict[str, int] = dict.fromkeys(known, 0)
         self._columns = [
-            (name, {c: float(i) for i, c in enumerate(categories[name])})
-            if name in categories
-            else (name, None)
+            (name, {c: float(i) for i, c in enumerate(known[name])} if name in known else None)
             for name in self.features
         ]
 
-    @classmethod
-    def from_json(cls, document: bytes) -> Self:
-        """Read the sidecar.
-
-        Raises: Misconfigured if it is not an encoding of this format.
-        """
-        try:
-            parsed = EncodingFile.model_validate_json(document)
-        except ValidationError as error:
-            raise Misconfigured(
-                f"the release's encoding.json cannot be used: {error.error_count()} faults",
-                remedy="serve a release that this version of Headrace exported",
-            ) from error
-        return cls(parsed.features, parsed.categories)
-
-    def encode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+    def encode(self, rows: Sequence[Row]) -> Floats32:
         """Shape (rows, features); null and unknown categories are NaN.
 
         Raises: ContractBroken, naming the feature, if one is absent or of the wrong kind.
@@ -77,7 +73,7 @@ class Encoder:
         if value is None:
             return np.nan
         if codes is None:
-            return _number(value, name)
+            return _read_number(value, name)
         if not isinstance(value, str):
             raise ContractBroken(f"{name} is not text", rule="dtype", column=name)
         code = codes.get(value)
@@ -87,7 +83,7 @@ class Encoder:
         return code
 
 
-def _number(value: Any, name: str) -> float:
+def _read_number(value: Any, name: str) -> float:
     if type(value) not in (float, int):
         raise ContractBroken(f"{name} is not a number", rule="dtype", column=name)
     try:

@@ -1,27 +1,28 @@
-"""Verified models in memory: what scores a request, and which of them answers it."""
+"""A verified release in memory: what scores the rows of a request."""
 
-import zlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+import orjson
 
-from flows.errors import ContractBroken
-from flows.service.models.encode import Encoder, EncodingFile
-from flows.service.models.rows import Signature, Value
+from flows.arrays import Floats32
+from flows.errors import ContractBroken, Misconfigured
+from flows.learn.exported import INPUT, PROBABILITIES
+from flows.learn.fit import Encoding
+from flows.service.models.encode import Encoder
+from flows.service.models.rows import ModelSignature, Value, take_rows
 from flows.service.predictions.segments import Columns
+from security.release.index import ReleaseRef
 
-INPUT, PROBABILITIES = "features", "probabilities"
+MAX_EXAMPLE_ROWS = 1000
 
 
 class Session(Protocol):
     """An onnxruntime session, as far as it is used here."""
 
-    def run(
-        self, outputs: Sequence[str], inputs: Mapping[str, NDArray[np.float32]], /
-    ) -> Sequence[NDArray[np.float32]]:
+    def run(self, outputs: Sequence[str], inputs: Mapping[str, Floats32], /) -> Sequence[Floats32]:
         """The outputs by name."""
         ...
 
@@ -30,26 +31,19 @@ class ServedModel:
     """One verified release: signature, encoders and session.
 
     There is an encoder for the event loop and one for the batch thread, because an encoder
-    counts unknown categories without a lock.
+    counts unknown categories without a lock. `columns` is what the spool calls the columns of
+    its rows; the spool gives it before the model serves.
     """
 
     def __init__(
-        self,
-        *,
-        name: str,
-        version: int,
-        digest: str,
-        encoding: EncodingFile,
-        key: str,
-        session: Session,
+        self, reference: ReleaseRef, encoding: Encoding, *, key: str, session: Session
     ) -> None:
-        self.name, self.version, self.digest = name, version, digest
-        self.release = f"{name}/{version}"
-        self.signature = Signature.of(encoding, key=key)
-        self._session = session
-        self._inline = Encoder(encoding.features, encoding.categories)
-        self._batch = Encoder(encoding.features, encoding.categories)
+        self.name, self.version, self.digest = reference.model, reference.version, reference.digest
+        self.release = f"{reference.model}/{reference.version}"
+        self.signature = ModelSignature.of(encoding, key=key)
         self.columns = ""
+        self._session = session
+        self._inline, self._batch = Encoder(encoding), Encoder(encoding)
 
     def score(self, rows: Sequence[Mapping[str, Value]], *, inline: bool) -> list[float]:
         """Probabilities of the positive class; `inline` means on the event loop.
@@ -60,7 +54,21 @@ class ServedModel:
         scores: list[float] = self._session.run([PROBABILITIES], {INPUT: matrix})[0][:, 1].tolist()
         return scores
 
-    def unknown_categories(self) -> dict[str, int]:
+    def warm_up(self, example: bytes) -> None:
+        """Score the release's own example, as both kinds of request will be.
+
+        Raises: Misconfigured if an answer is no probability; ContractBroken if the example does
+        not have the release's own features.
+        """
+        rows = take_rows(orjson.loads(example), self.signature, max_rows=MAX_EXAMPLE_ROWS).features
+        for inline in (True, False):
+            scores = self.score(rows, inline=inline)
+            if len(scores) != len(rows) or not all(
+                math.isfinite(score) and 0 <= score <= 1 for score in scores
+            ):
+                raise Misconfigured("the model's answer to its own example is no probability")
+
+    def count_unknown_categories(self) -> dict[str, int]:
         """Values that fitting never saw, by feature, since the release was loaded."""
         return {
             name: count + self._batch.unknown[name] for name, count in self._inline.unknown.items()
@@ -81,7 +89,7 @@ class ServedModel:
             name: "String" if name in known else "Float64" for name in self.signature.features
         }
 
-    def _encode(self, rows: Sequence[Mapping[str, Value]], encoder: Encoder) -> NDArray[np.float32]:
+    def _encode(self, rows: Sequence[Mapping[str, Value]], encoder: Encoder) -> Floats32:
         matrix = encoder.encode(rows)
         if np.isinf(matrix).any():
             raise ContractBroken(
@@ -90,33 +98,3 @@ class ServedModel:
                 remedy="the model computes with numbers up to 3.4e38",
             )
         return matrix
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """What one signed index says should run: a champion, perhaps a canary, perhaps a shadow."""
-
-    index: int
-    index_digest: str
-    champion: ServedModel
-    canary: ServedModel | None = None
-    canary_percent: int = 0
-    shadow: ServedModel | None = None
-
-    def choose(self, request_id: str) -> ServedModel:
-        """Who answers: the same for the same request id."""
-        if self.canary and zlib.crc32(request_id.encode()) % 100 < self.canary_percent:
-            return self.canary
-        return self.champion
-
-    def named(self, model: str, version: str) -> ServedModel | None:
-        """The release that a path names; None if it answers nobody here."""
-        for one in (self.champion, self.canary):
-            if one and (one.name, str(one.version)) == (model, version):
-                return one
-        return None
-
-    @property
-    def models(self) -> list[ServedModel]:
-        """Everything that is loaded."""
-        return [one for one in (self.champion, self.canary, self.shadow) if one]

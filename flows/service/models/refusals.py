@@ -1,11 +1,15 @@
-"""What a service refused, for the audit log: a serving key may not write that, so it hands it in.
+"""What a service refused: for its status, and for the audit log.
 
-Each refusal is kept in the service's own folder first, then left on the data repository's
-`landing` branch beside its predictions; the reconcile deployment takes it into the log.
+A serving key may not write the audit log, so the service hands its refusals in: each is kept in
+its own folder first, then left on the data repository's `landing` branch beside its predictions.
+The reconcile deployment takes it into the log.
 """
 
 import time
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from flows import audit
 from flows.audit import spool
@@ -14,23 +18,44 @@ from storage.lake import Lake
 RETRY_S = 30.0
 
 
-class Refusals:
-    """One environment's refusals, told once each however long they last."""
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the newest index, or something it names, was not loaded."""
+
+    release: str
+    index: int
+    step: str
+    reason: str
+    at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, as `/status` shows them."""
+        return {
+            "release": self.release or None,
+            "index": self.index,
+            "step": self.step,
+            "reason": self.reason,
+            "at": self.at.isoformat(timespec="seconds"),
+        }
+
+
+class RefusalOutbox:
+    """One environment's refusals, reported once each however long they last."""
 
     def __init__(self, lake: Lake, *, pipeline: str, environment: str, folder: Path) -> None:
         self._lake, self._pipeline, self._folder = lake, pipeline, folder
         self._environment = environment
         self._retry_at = 0.0
 
-    def tell(self, release: str, index: int, step: str, error: Exception) -> None:
+    def keep(self, refusal: Refusal, error: Exception) -> None:
         """Keep a refusal durably. It never raises: what serves goes on."""
-        place = f"environments/{self._environment}/index/{index}"
+        path = f"environments/{self._environment}/index/{refusal.index}"
         event = audit.refusal(
             f"{audit.SERVICE}{self._environment}",
-            f"models/{release}" if release else place,
+            f"models/{refusal.release}" if refusal.release else path,
             error,
-            step=step,
-            detail={"index": str(index)},
+            step=refusal.step,
+            detail={"index": str(refusal.index)},
         )
         spool.keep(self._folder, event)
 

@@ -1,17 +1,12 @@
-"""A prediction request after parsing: rows of features, and who and when each row is about.
-
-Every refusal is a ContractBroken whose `rule` decides the HTTP status (`app.STATUS`).
-"""
+"""The rows of a prediction request, checked against the signature of the release that answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
 from flows.errors import ContractBroken
-from flows.service.models.encode import EncodingFile
+from flows.learn.fit import Encoding
 
 MAX_TEXT = 256
 AT = "at"
@@ -21,7 +16,7 @@ Value = float | int | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
+class ModelSignature:
     """What a release takes: its features in order, and the name of the pipeline's key.
 
     `categories` are the known values of each categorical feature; the others are numbers.
@@ -33,7 +28,7 @@ class Signature:
     expected: frozenset[str]
 
     @classmethod
-    def of(cls, encoding: EncodingFile, *, key: str) -> "Signature":
+    def of(cls, encoding: Encoding, *, key: str) -> "ModelSignature":
         """The signature that a release's encoding states."""
         return cls(key, encoding.features, encoding.categories, frozenset(encoding.features))
 
@@ -51,25 +46,7 @@ class Rows:
     at_us: list[int | None]
 
 
-def read_json(body: bytes) -> dict[str, Any]:
-    """The request's object. Strict: no NaN, no infinities, at most 1,024 levels.
-
-    Raises: ContractBroken.
-    """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ContractBroken(
-            f"the body is not JSON: {error}",
-            rule="json",
-            remedy="send one JSON object in UTF-8; write a missing number as null, not NaN",
-        ) from None
-    if not isinstance(document, dict):
-        raise ContractBroken("the body is not a JSON object", rule="json")
-    return document
-
-
-def take_rows(records: object, signature: Signature, *, max_rows: int) -> Rows:
+def take_rows(records: object, signature: ModelSignature, *, max_rows: int) -> Rows:
     """Check a list of records against the release's signature, and take `key` and `at` out.
 
     Raises: ContractBroken, naming the row and the column. Types are checked when encoding.
@@ -98,7 +75,7 @@ def check_row_count(rows: int, most: int) -> None:
         )
 
 
-def _take_row(record: object, number: int, signature: Signature, into: Rows) -> None:
+def _take_row(record: object, number: int, signature: ModelSignature, into: Rows) -> None:
     if not isinstance(record, dict):
         raise ContractBroken(f"row {number} is not an object of feature names", rule="dtype")
     key, at = record.pop(signature.key, None), record.pop(AT, None)
@@ -113,7 +90,9 @@ def _take_row(record: object, number: int, signature: Signature, into: Rows) -> 
     into.at_us.append(None if at is None else _microseconds(at))
 
 
-def _other_columns(record: Mapping[str, Any], number: int, signature: Signature) -> ContractBroken:
+def _other_columns(
+    record: Mapping[str, Any], number: int, signature: ModelSignature
+) -> ContractBroken:
     if missing := [name for name in signature.features if name not in record]:
         return ContractBroken(
             f"row {number} has no {missing[0]}",

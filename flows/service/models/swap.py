@@ -12,10 +12,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from flows.service.models.admit import Admission
-from flows.service.models.model import Deployment
 from flows.service.models.offer import Offer, Source
-from flows.service.models.refusals import Refusals
-from flows.service.models.state import Refusal, Serving
+from flows.service.models.refusals import Refusal, RefusalOutbox
+from flows.service.models.state import LoadedIndex, ServingState
 from storage.errors import NotFound, StorageError, Unavailable
 
 PERIOD_S = 1.0
@@ -25,17 +24,17 @@ RETRY_S = 30.0
 log = logging.getLogger(__name__)
 
 
-class Reconciler:
-    """One environment's loop. `prepare` gets a deployment before it may answer requests."""
+class IndexFollower:
+    """One environment's loop. `prepare` gets a loaded index before it may answer requests."""
 
     def __init__(
         self,
         source: Source,
         admission: Admission,
-        serving: Serving,
-        refusals: Refusals,
+        serving: ServingState,
+        refusals: RefusalOutbox,
         *,
-        prepare: Callable[[Deployment], None],
+        prepare: Callable[[LoadedIndex], None],
     ) -> None:
         self._source, self._admission, self._serving = source, admission, serving
         self._refusals, self._prepare = refusals, prepare
@@ -43,7 +42,7 @@ class Reconciler:
         self._accepted: tuple[object, ...] | None = None
         self._retry_at = 0.0
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reconcile", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="follow index", daemon=True)
 
     def start(self) -> None:
         """Begin; the first round restores what should serve."""
@@ -53,7 +52,7 @@ class Reconciler:
         """End after the round that runs."""
         self._stop.set()
 
-    def round(self) -> None:
+    def run_round(self) -> None:
         """Ask the lake once and act on a change."""
         try:
             head = self._source.head()
@@ -63,7 +62,7 @@ class Reconciler:
                 self._note_lake("")
                 return
             offer = self._source.newest(head)
-            settled = self._act(offer)
+            settled = self._admit_offer(offer)
             self._settled = seen
             self._retry_at = float("inf") if settled else time.monotonic() + RETRY_S
             self._note_lake("")
@@ -76,25 +75,25 @@ class Reconciler:
     def _run(self) -> None:
         while True:
             try:
-                self.round()
+                self.run_round()
                 self._refusals.hand_in()
             # The loop must outlive any fault: what serves keeps serving, and says what happened.
             except Exception as error:
-                log.exception("reconciling failed")
-                self._note_lake(f"reconciling failed: {error}")
+                log.exception("following the index failed")
+                self._note_lake(f"following the index failed: {error}")
             if self._stop.wait(PERIOD_S):
                 return
 
-    def _act(self, offer: Offer | None) -> bool:
+    def _admit_offer(self, offer: Offer | None) -> bool:
         """Admit the offer; False if it was refused."""
         if offer is None:
-            return self._without_index()
+            return self._note_absent_index()
         asked = (offer.envelope, offer.timestamp, offer.policy, self._admission.policy_stamp())
         if asked == self._accepted:
             return True
         try:
             admitted = self._admission.admit(self._source, offer)
-            self._prepare(admitted.deployment)
+            self._prepare(admitted.loaded)
         except Unavailable:
             raise
         # Whatever a library raised, the release is not loaded.
@@ -103,24 +102,24 @@ class Reconciler:
             return False
         self._serving.fresh_until, self._serving.stale = admitted.fresh_until, admitted.stale
         self._serving.refusal, self._serving.waiting = None, ""
-        self._swap(admitted.deployment)
+        self._swap(admitted.loaded)
         self._accepted = asked
         return True
 
-    def _swap(self, deployment: Deployment) -> None:
-        standing = self._serving.deployment
-        if standing and standing.index_digest == deployment.index_digest:
+    def _swap(self, loaded: LoadedIndex) -> None:
+        standing = self._serving.loaded
+        if standing and standing.index_digest == loaded.index_digest:
             return
-        self._serving.swap(deployment)
+        self._serving.swap(loaded)
         log.info(
             "serving %s of index %d, release %s",
-            deployment.champion.release,
-            deployment.index,
-            deployment.champion.digest[:12],
+            loaded.champion.release,
+            loaded.index,
+            loaded.champion.digest[:12],
         )
 
-    def _without_index(self) -> bool:
-        if self._serving.deployment is None:
+    def _note_absent_index(self) -> bool:
+        if self._serving.loaded is None:
             self._serving.waiting = "the environment has no index yet"
             return True
         self._refuse(0, "index", NotFound("the environment has no index any more"))
@@ -135,7 +134,7 @@ class Reconciler:
             return
         log.error("refused %s of index %d at %s: %s", release or "it all", index, step, reason)
         serving.refusal, serving.refusals = refusal, serving.refusals + 1
-        self._refusals.tell(release, index, step, error)
+        self._refusals.keep(refusal, error)
 
     def _note_lake(self, problem: str) -> None:
         if problem and problem != self._serving.lake_problem:

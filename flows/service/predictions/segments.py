@@ -57,7 +57,7 @@ class OpenSegment:
         self.unsynced = True
         return True
 
-    def closed(self) -> Segment:
+    def close(self) -> Segment:
         """Sync and close the file, once; what a failing disk can still read is delivered."""
         if self.handle >= 0:
             handle, self.handle = self.handle, -1

@@ -45,7 +45,7 @@ class SpoolLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class SpoolCounts:
     """Rows since the spool was first made."""
 
     spooled: int
@@ -77,10 +77,10 @@ class Spool:
         self._size = sum(segment.size for segment in self._closed)
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> SpoolCounts:
         """Where every answered row is now."""
         with self._guard:
-            return Counts(sum(s.rows for s in self._segments()), self._delivered, self._lost)
+            return SpoolCounts(sum(s.rows for s in self._segments()), self._delivered, self._lost)
 
     @property
     def size(self) -> int:
@@ -104,7 +104,7 @@ class Spool:
         with self._guard:
             if self._open and self._is_due(self._open, time.monotonic()):
                 self._close()
-            full, handle = list(self._full), self._unsynced()
+            full, handle = list(self._full), self._duplicate_unsynced()
         # Without the guard: a slow disk must not hold up an answer.
         if handle is not None:
             sync_and_close(handle)
@@ -166,7 +166,7 @@ class Spool:
             self._full.append(self._open)
             self._open = None
 
-    def _unsynced(self) -> int | None:
+    def _duplicate_unsynced(self) -> int | None:
         """A second handle on the open segment if it has bytes that were not synced."""
         if self._open is None or not self._open.unsynced:
             return None
@@ -175,7 +175,7 @@ class Spool:
 
     def _finish(self, full: OpenSegment) -> None:
         """Sync a full segment; from now on it may be delivered."""
-        closed = full.closed()
+        closed = full.close()
         with self._guard:
             self._full.remove(full)
             if closed.rows:

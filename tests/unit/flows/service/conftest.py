@@ -10,23 +10,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.service.http.front import Front
-from flows.service.http.limits import Intake, Limits
+from flows.learn.fit import Encoding
+from flows.service.http.front import TelemetryMiddleware
+from flows.service.http.limits import Intake, RequestLimits
 from flows.service.http.predict import Predictor
 from flows.service.http.routes import Parts, create_app
-from flows.service.http.telemetry import Metrics
-from flows.service.models.encode import EncodingFile
-from flows.service.models.model import Deployment, ServedModel
-from flows.service.models.rows import Signature
-from flows.service.models.state import Serving
+from flows.service.http.telemetry import ServiceMetrics
+from flows.service.models.model import ServedModel
+from flows.service.models.rows import ModelSignature
+from flows.service.models.state import LoadedIndex, ServingState
 from flows.service.predictions.spool import Spool, SpoolLimits
+from security.release.index import ReleaseRef
 from storage.http.access_log import AccessLog
 
-ENCODING = EncodingFile(
-    format="headrace-encoding/v1",
-    features=("carrier", "distance_mi"),
-    categories={"carrier": ("AA", "B6")},
-)
+ENCODING = Encoding(("carrier", "distance_mi"), {"carrier": ("AA", "B6")})
 
 
 class Halves:
@@ -38,21 +35,15 @@ class Halves:
 
 
 @pytest.fixture
-def signature() -> Signature:
-    return Signature.of(ENCODING, key="trip")
+def signature() -> ModelSignature:
+    return ModelSignature.of(ENCODING, key="trip")
 
 
 @pytest.fixture
 def make_model() -> Callable[..., ServedModel]:
     def make(version: int = 1) -> ServedModel:
-        return ServedModel(
-            name="trips",
-            version=version,
-            digest=f"{version:064x}",
-            encoding=ENCODING,
-            key="trip",
-            session=Halves(),
-        )
+        reference = ReleaseRef("trips", version, f"{version:064x}", f"models/trips/{version}")
+        return ServedModel(reference, ENCODING, key="trip", session=Halves())
 
     return make
 
@@ -69,7 +60,7 @@ class Application:
     """The application and what it runs on."""
 
     client: httpx.AsyncClient
-    serving: Serving
+    serving: ServingState
     spool: Spool
     intake: Intake
     log: Path
@@ -78,20 +69,20 @@ class Application:
         for model in (champion, more.get("canary"), more.get("shadow")):
             if model:
                 model.columns = self.spool.declare(model.spool_columns())
-        self.serving.swap(Deployment(1, "0" * 64, champion, **more))
+        self.serving.swap(LoadedIndex(1, "0" * 64, champion, **more))
 
 
 @pytest.fixture
-def limits() -> Limits:
-    return Limits(body_bytes=100_000, rows=1000, inline_bytes=1000)
+def limits() -> RequestLimits:
+    return RequestLimits(body_bytes=100_000, rows=1000, inline_bytes=1000)
 
 
 @pytest.fixture
 def application(
-    spool: Spool, limits: Limits, tmp_path: Path, make_model: Callable[..., ServedModel]
+    spool: Spool, limits: RequestLimits, tmp_path: Path, make_model: Callable[..., ServedModel]
 ) -> Iterator[Application]:
-    serving, intake = Serving(), Intake(limits)
-    metrics = Metrics(serving, spool)
+    serving, intake = ServingState(), Intake(limits)
+    metrics = ServiceMetrics(serving, spool)
     parts = Parts(
         environment="test",
         pipeline="trips",
@@ -104,7 +95,9 @@ def application(
     )
     path = tmp_path / "access.jsonl"
     log = AccessLog(path)
-    transport = httpx.ASGITransport(Front(create_app(parts), metrics=metrics, log=log))
+    transport = httpx.ASGITransport(
+        TelemetryMiddleware(create_app(parts), metrics=metrics, log=log)
+    )
     client = httpx.AsyncClient(transport=transport, base_url="http://service")
     made = Application(client, serving, spool, intake, path)
     made.deploy(make_model())

@@ -11,7 +11,7 @@ from examples.flights.pipeline import pipeline
 from flows.errors import GateFailed
 from flows.gate.gates import judge, require_passed
 from flows.learn.fit import fit
-from flows.service.models.encode import Encoder
+from flows.service.models.encode import Encoder, read_encoding
 
 TREES = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 
@@ -59,7 +59,7 @@ def test_the_skops_file_loads_with_trees_as_its_only_trusted_type(files, fitted,
 
 def test_the_example_can_be_sent_as_it_is(files, fitted, split):
     rows = json.loads(files["example.json"])
-    encoder = Encoder.from_json(files["encoding.json"])
+    encoder = Encoder(read_encoding(files["encoding.json"]))
     np.testing.assert_array_equal(
         encoder.encode(rows), fitted.encoding.matrix(split.holdout.head(len(rows)))
     )

@@ -7,7 +7,8 @@ import pytest
 
 from flows.errors import ContractBroken
 from flows.service.http import inference, invocations
-from flows.service.models.rows import Rows, Signature, read_json, take_rows
+from flows.service.http.predict import read_json
+from flows.service.models.rows import ModelSignature, Rows, take_rows
 
 ROWS = [{"carrier": "AA", "distance_mi": 100.0}, {"carrier": None, "distance_mi": 2.5}]
 
@@ -16,11 +17,11 @@ def column(name: str, datatype: str, data: list[Any]) -> dict[str, Any]:
     return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
 
 
-def infer(signature: Signature, *inputs: dict[str, Any], **more: Any) -> Rows:
+def infer(signature: ModelSignature, *inputs: dict[str, Any], **more: Any) -> Rows:
     return inference.parse({"inputs": list(inputs), **more}, signature, max_rows=10)[0]
 
 
-def invoke(signature: Signature, **document: Any) -> Rows:
+def invoke(signature: ModelSignature, **document: Any) -> Rows:
     return invocations.parse(document, signature, max_rows=10)
 
 
@@ -43,7 +44,7 @@ SAME = [
 
 @pytest.mark.parametrize("document", SAME)
 def test_every_form_of_an_invocation_comes_to_the_same_rows(
-    document: dict[str, Any], signature: Signature
+    document: dict[str, Any], signature: ModelSignature
 ) -> None:
     copied = read_json(orjson.dumps(document))
     rows = invocations.parse(copied, signature, max_rows=10)
@@ -51,7 +52,7 @@ def test_every_form_of_an_invocation_comes_to_the_same_rows(
 
 
 def test_column_tensors_and_the_models_own_matrix_come_to_the_same_rows(
-    signature: Signature,
+    signature: ModelSignature,
 ) -> None:
     columns = infer(
         signature,
@@ -64,7 +65,7 @@ def test_column_tensors_and_the_models_own_matrix_come_to_the_same_rows(
     assert columns == flat == nested == Rows(ROWS, ["0", "1"], [None, None])
 
 
-def test_boolean_tensors_and_values_count_as_numbers(signature: Signature) -> None:
+def test_boolean_tensors_and_values_count_as_numbers(signature: ModelSignature) -> None:
     rows = infer(
         signature, column("carrier", "BYTES", ["AA"]), column("distance_mi", "BOOL", [True])
     )
@@ -73,13 +74,15 @@ def test_boolean_tensors_and_values_count_as_numbers(signature: Signature) -> No
     assert str(rows.features[0]["distance_mi"]) == "0.0"
 
 
-def test_key_and_time_are_taken_out_of_the_row_and_the_time_is_exact(signature: Signature) -> None:
+def test_key_and_time_are_taken_out_of_the_row_and_the_time_is_exact(
+    signature: ModelSignature,
+) -> None:
     record = ROWS[0] | {"trip": 7, "at": "2013-07-01T00:00:00.000001-04:00"}
     rows = invoke(signature, dataframe_records=[record])
     assert rows == Rows([ROWS[0]], ["7"], [1_372_651_200_000_001])
 
 
-def test_the_callers_id_comes_back(signature: Signature) -> None:
+def test_the_callers_id_comes_back(signature: ModelSignature) -> None:
     inputs = [column("carrier", "BYTES", ["AA"]), column("distance_mi", "INT64", [1])]
     assert inference.parse({"inputs": inputs, "id": "x"}, signature, max_rows=1)[1] == "x"
 
@@ -99,14 +102,14 @@ BAD_ROWS: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("row", "rule"), BAD_ROWS)
 def test_a_row_that_breaks_the_signature_is_refused_by_rule(
-    row: dict[str, Any], rule: str, signature: Signature
+    row: dict[str, Any], rule: str, signature: ModelSignature
 ) -> None:
     with pytest.raises(ContractBroken) as refused:
         take_rows([row], signature, max_rows=10)
     assert refused.value.rule == rule
 
 
-def test_two_rows_with_one_key_are_refused(signature: Signature) -> None:
+def test_two_rows_with_one_key_are_refused(signature: ModelSignature) -> None:
     with pytest.raises(ContractBroken, match="two rows have the same trip"):
         invoke(signature, dataframe_records=[ROWS[0] | {"trip": "a"}, ROWS[1] | {"trip": "a"}])
 
@@ -134,7 +137,7 @@ BAD_INPUTS = [
 
 @pytest.mark.parametrize("inputs", BAD_INPUTS)
 def test_tensors_that_are_not_what_they_say_are_refused(
-    inputs: list[dict[str, Any]], signature: Signature
+    inputs: list[dict[str, Any]], signature: ModelSignature
 ) -> None:
     with pytest.raises(ContractBroken):
         infer(signature, *inputs)
@@ -162,7 +165,7 @@ def test_tensors_that_are_not_what_they_say_are_refused(
     ],
 )
 def test_invocations_of_no_known_form_are_refused(
-    document: dict[str, Any], signature: Signature
+    document: dict[str, Any], signature: ModelSignature
 ) -> None:
     with pytest.raises(ContractBroken):
         invocations.parse(document, signature, max_rows=10)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows.service.predictions.segments import recover
-from flows.service.predictions.spool import Counts
+from flows.service.predictions.spool import SpoolCounts
 
 ROW = {"carrier": "AA", "distance_mi": 100.0}
 JSON = {"content-type": "application/json"}
@@ -115,7 +115,7 @@ async def test_each_class_of_bad_input_is_a_4xx_with_problem_and_remedy(
     told = answer.json()
     assert (answer.status_code, told["rule"]) == (status, rule)
     assert told["error"]
-    assert application.spool.counts == Counts(0, 0, 0)
+    assert application.spool.counts == SpoolCounts(0, 0, 0)
     assert (await invoke(application)).status_code == 200
 
 
@@ -239,7 +239,7 @@ async def test_a_shadow_is_compared_and_never_answers(application: Any, make_mod
 
 
 async def test_before_the_first_release_inference_waits_and_health_lives(application: Any) -> None:
-    application.serving.deployment = None
+    application.serving.loaded = None
     for path in ("/invocations", "/v2/models/trips/infer"):
         answer = await application.client.post(path, json={})
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flows.errors import ContractBroken, Misconfigured
 from flows.learn.fit import Encoding
-from flows.service.models.encode import Encoder
+from flows.service.models.encode import Encoder, read_encoding
 
 ENCODING = Encoding(("load", "carrier", "hour"), {"carrier": ("AA", "DL", "Ω\x00")})
 
@@ -20,7 +20,7 @@ rows_of_a_request = st.lists(
 
 
 def encoder() -> Encoder:
-    return Encoder.from_json(ENCODING.to_json())
+    return Encoder(read_encoding(ENCODING.to_json()))
 
 
 @settings(deadline=None)
@@ -70,4 +70,4 @@ def test_an_absent_feature_is_refused_by_name():
 def test_a_sidecar_of_another_format_is_refused(change):
     document = {**json.loads(ENCODING.to_json()), **change}
     with pytest.raises(Misconfigured, match=r"encoding\.json cannot be used"):
-        Encoder.from_json(json.dumps(document).encode())
+        read_encoding(json.dumps(document).encode())

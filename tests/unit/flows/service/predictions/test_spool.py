@@ -17,7 +17,7 @@ import pytest
 from flows.errors import Misconfigured
 from flows.service.predictions.delivery import read_segment
 from flows.service.predictions.segments import Columns
-from flows.service.predictions.spool import Counts, Spool, SpoolLimits
+from flows.service.predictions.spool import Spool, SpoolCounts, SpoolLimits
 
 COLUMNS: Columns = {"name": "String", "x": "Float64", "at": "Moment"}
 LINE = b'{"name":"a","x":1.5,"at":1372680000000001}\n'
@@ -33,7 +33,7 @@ def test_rows_are_in_a_file_before_append_returns(tmp_path: Path) -> None:
     spool.append(LINE, rows=1, columns=spool.declare(COLUMNS))
     (lines,) = tmp_path.glob("*.ndjson")
     assert lines.read_bytes() == LINE
-    assert spool.counts == Counts(spooled=1, delivered=0, lost=0)
+    assert spool.counts == SpoolCounts(spooled=1, delivered=0, lost=0)
 
 
 def test_a_segment_keeps_values_exactly_and_has_the_declared_types(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_what_a_killed_process_spooled_is_found_again_without_its_torn_line(tmp_
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert done.returncode == -signal.SIGKILL
     spool = opened(tmp_path)
-    assert spool.counts == Counts(spooled=8, delivered=0, lost=0)
+    assert spool.counts == SpoolCounts(spooled=8, delivered=0, lost=0)
     frame, lost = read_segment(spool.waiting()[0])
     assert (frame.height, lost) == (8, 0)
 
@@ -77,13 +77,13 @@ def test_counts_outlive_the_process_and_add_up(tmp_path: Path) -> None:
     columns = spool.declare(COLUMNS)
     for _ in range(5):
         spool.append(LINE, rows=1, columns=columns)
-    assert spool.counts == Counts(spooled=3, delivered=0, lost=2)
+    assert spool.counts == SpoolCounts(spooled=3, delivered=0, lost=2)
     spool.rotate()
     spool.settle(spool.waiting()[0])
     spool.append(LINE, rows=1, columns=columns)
     spool.close()
     again = opened(tmp_path)
-    assert again.counts == Counts(spooled=1, delivered=3, lost=2)
+    assert again.counts == SpoolCounts(spooled=1, delivered=3, lost=2)
     assert again.counts.accepted == 6
 
 
@@ -96,7 +96,7 @@ def test_a_segment_settled_just_before_a_crash_is_not_counted_twice(tmp_path: Pa
     spool.settle(segment)
     spool.close()
     segment.lines.write_bytes(kept)
-    assert opened(tmp_path).counts == Counts(spooled=0, delivered=1, lost=0)
+    assert opened(tmp_path).counts == SpoolCounts(spooled=0, delivered=1, lost=0)
     assert not segment.lines.exists()
 
 
@@ -123,10 +123,10 @@ def test_a_full_disk_while_settling_counts_nothing_twice(tmp_path: Path) -> None
     (segment,) = spool.waiting()
     with file_size_limit(4), pytest.raises(OSError, match="File too large"):
         spool.settle(segment)
-    assert spool.counts == Counts(spooled=1, delivered=0, lost=0)
+    assert spool.counts == SpoolCounts(spooled=1, delivered=0, lost=0)
     assert spool.waiting() == [segment]
     spool.settle(segment)
-    assert spool.counts == Counts(spooled=0, delivered=1, lost=0)
+    assert spool.counts == SpoolCounts(spooled=0, delivered=1, lost=0)
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

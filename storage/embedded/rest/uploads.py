@@ -10,7 +10,7 @@ from storage.embedded.errors import Unsupported
 from storage.embedded.graph import objects
 from storage.embedded.graph.ranges import Entry, entry
 from storage.embedded.http.calls import Call, reply
-from storage.embedded.http.forms import content_part
+from storage.embedded.http.forms import read_content_part
 from storage.embedded.http.transfer import store
 from storage.embedded.rest.objects import stats
 
@@ -42,7 +42,7 @@ async def _received(call: Call) -> Entry:
     content_type = call.header("Content-Type") or DEFAULT_TYPE
     chunks: AsyncIterator[bytes] = call.request.stream()
     if content_type.lower().startswith("multipart/form-data"):
-        content_type, chunks = await content_part(content_type, chunks)
+        content_type, chunks = await read_content_part(content_type, chunks)
     written = await store(call.lake, chunks)
     return entry(
         digest=written.digest,

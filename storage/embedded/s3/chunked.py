@@ -3,15 +3,13 @@
 Source: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html
 """
 
-import base64
 import hmac
 import re
-import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
-from hashlib import sha1, sha256
+from hashlib import sha256
 
-from storage.embedded.s3.crc import Digest, crc32c, crc64nvme
+from storage.embedded.s3.checksums import check_checksum, start_checksum
 from storage.embedded.s3.errors import S3Refused
 from storage.embedded.s3.sigv4 import ALGORITHM, Signature
 
@@ -20,48 +18,9 @@ SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 FORMS = (SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER)
-CHECKSUM = "x-amz-checksum-"
 TRAILER_SIGNATURE = "x-amz-trailer-signature"
 _EMPTY = sha256().hexdigest()
 _HEADER = re.compile(rb"([0-9a-fA-F]{1,16})(?:;chunk-signature=([0-9a-f]{64}))?")
-
-
-class Crc32:
-    """CRC-32 with the interface of hashlib."""
-
-    def __init__(self) -> None:
-        self._value = 0
-
-    def update(self, data: bytes, /) -> None:
-        """Take in more."""
-        self._value = zlib.crc32(data, self._value)
-
-    def digest(self) -> bytes:
-        """The checksum so far, big-endian."""
-        return self._value.to_bytes(4)
-
-
-_CHECKSUMS: dict[str, Callable[[], Digest]] = {
-    "crc32": Crc32,
-    "crc32c": crc32c,
-    "crc64nvme": crc64nvme,
-    "sha1": lambda: sha1(usedforsecurity=False),
-    "sha256": sha256,
-}
-
-
-def checksum(header: str) -> Digest:
-    """The algorithm behind an `x-amz-checksum-…` header. Raises: S3Refused if unknown here."""
-    name = header.lower().removeprefix(CHECKSUM)
-    if name not in _CHECKSUMS:
-        raise S3Refused("NotImplemented", f"The checksum algorithm {name} is not implemented.")
-    return _CHECKSUMS[name]()
-
-
-def check_checksum(computed: Digest, told: str) -> None:
-    """Raises: S3Refused if the base64 that the client told is not what was computed."""
-    if not hmac.compare_digest(base64.b64encode(computed.digest()), told.strip().encode()):
-        raise S3Refused("XAmzContentChecksumMismatch")
 
 
 class ChunkedBody:
@@ -73,7 +32,7 @@ class ChunkedBody:
         self._body, self._form = body, form
         self._signature = signature
         self._trailer = trailer.strip().lower()
-        self._checksum = checksum(self._trailer) if self._trailer else None
+        self._checksum = start_checksum(self._trailer) if self._trailer else None
         self._held = bytearray()
 
     async def decoded(self) -> AsyncIterator[bytes]:

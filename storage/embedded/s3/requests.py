@@ -19,8 +19,8 @@ from storage.embedded.http.calls import Service
 from storage.embedded.http.transfer import check_size, store
 from storage.embedded.keys.access_keys import Key
 from storage.embedded.lake import Lake, View
-from storage.embedded.s3.chunked import CHECKSUM, FORMS, ChunkedBody, check_checksum, checksum
-from storage.embedded.s3.crc import Digest
+from storage.embedded.s3.checksums import CHECKSUM, Digest, check_checksum, start_checksum
+from storage.embedded.s3.chunked import FORMS, ChunkedBody
 from storage.embedded.s3.errors import S3Refused
 from storage.embedded.s3.sigv4 import Signature
 
@@ -89,7 +89,7 @@ class S3Call:
         """The payload made durable, if it is what its headers say. Raises: S3Refused."""
         check_size(_announced(self.headers))
         sums = [
-            (checksum(name), value)
+            (start_checksum(name), value)
             for name, value in self.headers.items()
             if name.startswith(CHECKSUM) and name not in _NOT_SUMS
         ]

@@ -17,9 +17,14 @@ from typing import BinaryIO
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from storage.embedded.bytes.blobs import BESIDE_BYTES, CHUNK_BYTES, blob_path
 from storage.embedded.bytes.sendfile import FilePart, Outlet
+from storage.embedded.errors import BadRange
+from storage.embedded.http.transfer import Span, span_of
+from storage.errors import Refused
 
 AUTH = ("AKIAIOSFODNN7EXAMPLE", "a secret nobody prints")
 LARGE = os.urandom(5 * CHUNK_BYTES + 3)
@@ -199,3 +204,28 @@ def wait_until(holds) -> None:
     while not holds():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.05)
+
+
+@given(st.integers(1, 50), st.integers(0, 60), st.integers(0, 60))
+def test_a_range_is_what_slicing_gives(size, first, last):
+    content = bytes(range(size))
+    if first >= size or last < first:
+        with pytest.raises(Refused):
+            span_of(f"bytes={first}-{last}", size)
+        return
+    span = span_of(f"bytes={first}-{last}", size)
+    assert content[span.start : span.stop] == content[first : last + 1]
+    assert span_of(f"bytes={first}-", size) == Span(first, size)
+
+
+def test_an_empty_object_has_no_ranges():
+    for asked in ("bytes=0-", "bytes=-1", "bytes=0-0"):
+        with pytest.raises(BadRange):
+            span_of(asked, 0)
+
+
+@pytest.mark.parametrize("header", ["bytes=%s-", "bytes=0-%s", "bytes=-%s"])
+def test_a_range_of_thousands_of_digits_is_malformed(header):
+    """Found by fuzzing: int() raised a ValueError of its own."""
+    with pytest.raises(Refused, match="invalid range"):
+        span_of(header % ("9" * 5000), 100)

@@ -3,12 +3,13 @@
 import base64
 import hashlib
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 import botocore.auth
+import botocore.crt.auth
 import httpx
 import pytest
 from botocore.config import Config
@@ -25,9 +26,13 @@ def at(monkeypatch):
 
     def shift(minutes: float) -> None:
         real = botocore.auth.get_current_datetime
-        monkeypatch.setattr(
-            botocore.auth, "get_current_datetime", lambda: real() + timedelta(minutes=minutes)
-        )
+
+        def now(**named: Any) -> datetime:
+            return real(**named) + timedelta(minutes=minutes)
+
+        # Where awscrt is installed botocore signs with it.
+        for module in (botocore.auth, botocore.crt.auth):
+            monkeypatch.setattr(module, "get_current_datetime", now)
 
     return shift
 

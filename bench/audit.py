@@ -39,7 +39,7 @@ def main() -> None:
         whole = seconds(lambda: audit.read_log(lake, pin))
         log = audit.read_log(lake, pin)
         proving = seconds(lambda: log.inclusion_proof(LARGE // 2))
-        now = reading.peaks(lake, pin.repository, pin.commit)
+        now = reading.read_peaks(lake, pin.repository, pin.commit)
         last = log.lines[now.size - now.size % 64 :]
         growth = seconds(lambda: check_growth(now, now, last))
     print(f"{'entries':>10}{'plain ms':>12}{'with entry ms':>16}{'ratio':>8}")
@@ -64,10 +64,10 @@ def measured(lake: Lake, name: str, entries: int) -> tuple[float, float]:
 
 def grow(lake: Lake, name: str, entries: int) -> None:
     pin = registry.head(lake, name)
-    missing = entries - reading.peaks(lake, pin.repository, pin.commit).size
+    missing = entries - reading.read_peaks(lake, pin.repository, pin.commit).size
     while missing > 0:
         count = min(missing, PER_COMMIT)
-        commit(lake, name, lambda run, count=count: audit.append(run, *(event(),) * count))
+        commit(lake, name, lambda run, count=count: audit.append_events(run, *(event(),) * count))
         missing -= count
 
 
@@ -82,7 +82,7 @@ def put_file(run: Run) -> None:
 
 def put_file_and_entry(run: Run) -> None:
     put_file(run)
-    audit.append(run, event())
+    audit.append_events(run, event())
 
 
 def event() -> audit.Event:

@@ -19,7 +19,7 @@ def quarantine_table(dataset: str) -> str:
     return f"quarantine/{dataset}"
 
 
-def predictions(pipeline: Pipeline) -> Dataset:
+def predictions_dataset(pipeline: Pipeline) -> Dataset:
     """What was answered, to whom, by which release, from which feature values.
 
     Key: `request_id` and the pipeline's own key, since one request may carry many rows.

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from examples.flights.pipeline import pipeline as flights
-from flows.audit import append, registration
+from flows.audit import append_events, registration_events
 from flows.cli.main import assemble
 from flows.context import Context
 from flows.ingest.land import land, waiting
@@ -136,7 +136,9 @@ class Site:
             sign=sign,
             details={},
             inputs={"data": data},
-            also=lambda run, ref, folder: append(run, *registration(folder, ref, policy, "ana")),
+            also=lambda run, ref, folder: append_events(
+                run, *registration_events(folder, ref, policy, "ana")
+            ),
         )
         return ref
 

@@ -27,7 +27,7 @@ from flows.errors import EmptyWindow, Misconfigured
 from flows.ingest.land import waiting
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
-from flows.release.register import registration
+from flows.release.register import find_registration
 from flows.release.rollback import RollbackRequest, carry_out, plan_rollback
 from flows.tables import PREDICTIONS
 from storage.errors import Conflict
@@ -236,7 +236,7 @@ class Demo:
         gates, rival = len(verdict.details["gates"]), verdict.details["against"]
         self.tell("gate", f"{gates} of {gates} passed on {_rows(verdict)}, against {rival}")
         registered = _until(
-            lambda: registration(self.context.lake, name, candidate),
+            lambda: find_registration(self.context.lake, name, candidate),
             f"the release of candidate {candidate[:12]}",
         )
         return verdict, str(registered.details["release"])

@@ -10,23 +10,34 @@ examine   does the log hold, and does it agree with the repository
 from flows.audit.events import (
     SERVICE,
     Event,
-    line,
-    policy_changes,
-    refusal,
-    registration,
-    signed,
+    policy_events,
+    refusal_event,
+    registration_events,
+    signed_event,
+    tidy_line,
 )
 from flows.audit.reading import check_grown, read_log
-from flows.audit.writing import append, collect, leave, record, refusals
+from flows.audit.writing import (
+    append_events,
+    collect_events,
+    hand_over,
+    record_events,
+    record_refusals,
+)
 
 __all__ = [
     "SERVICE",
     "Event",
-    "append",
+    "append_events",
     "check_grown",
-    "collect",
-    "leave",
-    "line",
-    "policy_changes",
+    "collect_events",
+    "hand_over",
+    "policy_events",
+    "read_log",
+    "record_events",
+    "record_refusals",
+    "refusal_event",
+    "registration_events",
+    "signed_event",
+    "tidy_line",
 ]
-__all__ += ["read_log", "record", "refusal", "refusals", "registration", "signed"]

@@ -24,7 +24,7 @@ def refresh_checkpoint(context: Context) -> bool:
     lake, trusted, pin = context.lake, context.trusted, context.pin_releases()
     known = reading.read_floor(reading.floor_path(trusted.floors, pin.repository))
     now = reading.check_grown(lake, pin, trusted.floors)
-    standing = standing_checkpoint(lake, pin, trusted.policy)
+    standing = read_checkpoint(lake, pin, trusted.policy)
     if now.size == (standing.size if standing else 0):
         return False
     if standing is not None and standing.size > known.size:
@@ -41,13 +41,13 @@ def refresh_checkpoint(context: Context) -> bool:
     return not context.commit_release(STAGE, run_id, body).already
 
 
-def standing_checkpoint(lake: Lake, pin: Pin, policy: TrustPolicy) -> Checkpoint | None:
+def read_checkpoint(lake: Lake, pin: Pin, policy: TrustPolicy) -> Checkpoint | None:
     """The checkpoint at the pin; None before the first. Raises: Untrusted if it is nobody's."""
-    envelope = checkpoint_envelope(lake, pin)
+    envelope = read_checkpoint_envelope(lake, pin)
     return verify_checkpoint(envelope, policy=policy) if envelope is not None else None
 
 
-def checkpoint_envelope(lake: Lake, pin: Pin) -> bytes | None:
+def read_checkpoint_envelope(lake: Lake, pin: Pin) -> bytes | None:
     """The checkpoint's bytes as they stand; None before the first."""
     try:
         return lake.fs.get(pin.repository, pin.commit, reading.CHECKPOINT)

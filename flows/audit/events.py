@@ -46,9 +46,9 @@ class Event:
         """With every free text as one line that can stand in a signed document."""
         return replace(
             self,
-            actor=line(self.actor),
-            reason=line(self.reason) if self.reason else None,
-            detail={k: line(v) for k, v in self.detail.items()} if self.detail else None,
+            actor=tidy_line(self.actor),
+            reason=tidy_line(self.reason) if self.reason else None,
+            detail={k: tidy_line(v) for k, v in self.detail.items()} if self.detail else None,
         )
 
     def entry(self, number: int, transaction: str) -> Entry:
@@ -69,7 +69,7 @@ class Event:
         )
 
 
-def line(text: str) -> str:
+def tidy_line(text: str) -> str:
     """Any text as one visible line of at most 500 characters."""
     joined = " ".join(text.split())
     shown = "".join(
@@ -78,7 +78,7 @@ def line(text: str) -> str:
     return (shown if len(shown) <= _MAX_LINE else shown[: _MAX_LINE - 1] + "…") or "-"
 
 
-def signed(
+def signed_event(
     verified: Verified,
     *,
     actor: str,
@@ -93,7 +93,7 @@ def signed(
     return Event(kind, actor, subject, role, digest, keys, reason, detail)
 
 
-def registration(
+def registration_events(
     folder: Path, ref: ReleaseRef, policy: TrustPolicy, actor: str
 ) -> tuple[Event, ...]:
     """The three signatures of a release folder, the last as its registration.
@@ -109,9 +109,9 @@ def registration(
 
     trained, judged = read(PROVENANCE, "trainer"), read(GATES, "gatekeeper")
     return (
-        signed(trained, actor=actor, subject=f"{ref.path}/provenance", role="trainer"),
-        signed(judged, actor=actor, subject=f"{ref.path}/gates", role="gatekeeper"),
-        signed(
+        signed_event(trained, actor=actor, subject=f"{ref.path}/provenance", role="trainer"),
+        signed_event(judged, actor=actor, subject=f"{ref.path}/gates", role="gatekeeper"),
+        signed_event(
             read(RELEASE, "releaser"),
             actor=actor,
             subject=ref.path,
@@ -121,7 +121,7 @@ def registration(
     )
 
 
-def refusal(
+def refusal_event(
     actor: str,
     subject: str,
     error: BaseException,
@@ -145,7 +145,7 @@ def refusal(
     )
 
 
-def policy_changes(old: TrustPolicy | None, new: TrustPolicy, actor: str) -> tuple[Event, ...]:
+def policy_events(old: TrustPolicy | None, new: TrustPolicy, actor: str) -> tuple[Event, ...]:
     """Which documents are published, and what that does to whose key."""
     published = (
         Event(
@@ -161,11 +161,11 @@ def policy_changes(old: TrustPolicy | None, new: TrustPolicy, actor: str) -> tup
             (RULES, "policy", new.digests.rules),
         )
     )
-    return (*published, *_key_changes(old.trust if old else None, new.trust, actor))
+    return (*published, *_key_events(old.trust if old else None, new.trust, actor))
 
 
-def _key_changes(old: Trust | None, new: Trust, actor: str) -> Iterator[Event]:
-    before, after = _enrolled(old), _enrolled(new)
+def _key_events(old: Trust | None, new: Trust, actor: str) -> Iterator[Event]:
+    before, after = _enrolled_pairs(old), _enrolled_pairs(new)
     gone = {r.key.pair.key_id: r for r in new.revoked}
     known = {r.key.pair.key_id for r in old.revoked} if old else set()
     for key, role in sorted(after.items()):
@@ -182,23 +182,23 @@ def _key_changes(old: Trust | None, new: Trust, actor: str) -> Iterator[Event]:
             yield Event(
                 "key.revoked", actor, subject, role=held, reason=revoked.reason, detail=kept
             )
-    yield from _recipient_changes(old, new, actor)
+    yield from _recipient_events(old, new, actor)
 
 
-def _recipient_changes(old: Trust | None, new: Trust, actor: str) -> Iterator[Event]:
-    before, after = _recipients(old), _recipients(new)
+def _recipient_events(old: Trust | None, new: Trust, actor: str) -> Iterator[Event]:
+    before, after = _enrolled_recipients(old), _enrolled_recipients(new)
     for key in sorted(after.keys() - before.keys()):
         yield Event("recipient.added", actor, f"keys/{key}", detail={"name": after[key]})
     for key in sorted(before.keys() - after.keys()):
         yield Event("recipient.removed", actor, f"keys/{key}", detail={"name": before[key]})
 
 
-def _enrolled(trust: Trust | None) -> dict[str, str]:
+def _enrolled_pairs(trust: Trust | None) -> dict[str, str]:
     roles = trust.roles if trust else {}
     return {_key_id(key): role for role, held in roles.items() for key in held.keys}
 
 
-def _recipients(trust: Trust | None) -> dict[str, str]:
+def _enrolled_recipients(trust: Trust | None) -> dict[str, str]:
     found = trust.recipients if trust else ()
     return {record.recipient.recipient_id: record.name for record in found}
 

@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from flows.audit import reading
-from flows.audit.checkpoint import standing_checkpoint
+from flows.audit.checkpoint import read_checkpoint
 from security.audit.log import Checkpoint, Entry, Kind
 from security.errors import Untrusted
 from security.formats.envelope import INTOTO, unverified_payload
@@ -31,7 +31,7 @@ _INDEXES: frozenset[Kind] = frozenset({"index.promoted", "index.rolled-back"})
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
+class LogExamination:
     """What was found. The log holds if there is no problem."""
 
     size: int
@@ -51,27 +51,27 @@ class _Standing:
     kinds: frozenset[Kind]
 
 
-def examine(lake: Lake, pin: Pin, policy: TrustPolicy, floors: Path) -> Examined:
+def examine(lake: Lake, pin: Pin, policy: TrustPolicy, floors: Path) -> LogExamination:
     """Every check; the floor rises if all hold.
 
     Raises: Untrusted if the log itself does not hold, was truncated, rewritten or forked.
     """
     log = reading.read_log(lake, pin)
     entries = log.entries
-    checkpoint = standing_checkpoint(lake, pin, policy)
+    checkpoint = read_checkpoint(lake, pin, policy)
     if checkpoint is not None:
         log.check_grown_from(checkpoint.size, checkpoint.root)
     path = reading.floor_path(floors, pin.repository)
     known = reading.read_floor(path)
     log.check_grown_from(known.size, known.tree.root)
-    there = list(_standing(lake, pin, told_of={entry.subject for entry in entries}))
-    problems = (*_untold(there, entries), *_unresolved(there, entries))
+    there = list(_read_standing(lake, pin, told_of={entry.subject for entry in entries}))
+    problems = (*_find_untold(there, entries), *_find_unresolved(there, entries))
     if not problems:
-        reading.keep_floor(path, reading.peaks(lake, pin.repository, pin.commit))
-    return Examined(len(entries), log.root(), checkpoint, known.size, len(there), problems)
+        reading.keep_floor(path, reading.read_peaks(lake, pin.repository, pin.commit))
+    return LogExamination(len(entries), log.root(), checkpoint, known.size, len(there), problems)
 
 
-def _untold(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[str]:
+def _find_untold(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[str]:
     """What stands there and is not what the newest entry about it says."""
     told = {(e.subject, e.kind): e for e in entries}
     for one in there:
@@ -83,7 +83,7 @@ def _untold(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[str]
             yield f"{one.subject} is not what entry {newest.number} tells of"
 
 
-def _unresolved(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[str]:
+def _find_unresolved(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[str]:
     """Releases and indexes that the log tells of and nobody finds, or that it tells of twice."""
     standing = {one.subject for one in there}
     seen: dict[str, int] = {}
@@ -97,14 +97,14 @@ def _unresolved(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[
         seen[entry.subject] = entry.number
 
 
-def _standing(lake: Lake, pin: Pin, told_of: Collection[str]) -> Iterator[_Standing]:
+def _read_standing(lake: Lake, pin: Pin, told_of: Collection[str]) -> Iterator[_Standing]:
     for model in lake.fs.folders(pin.repository, pin.commit, prefix="models/"):
         for version in registry.versions(lake, pin, model):
             ref = registry.ReleaseRef(model, version)
             digest = _digest(lake, pin, f"{ref.path}/{RELEASE}", INTOTO)
             yield _Standing(ref.path, digest, frozenset({"release.registered"}))
     for environment in lake.fs.folders(pin.repository, pin.commit, prefix="environments/"):
-        yield from _indexes(lake, pin, environment)
+        yield from _digest_indexes(lake, pin, environment)
     published: frozenset[Kind] = frozenset({"policy.published"})
     for name, kind in ((TRUST, TRUST_TYPE), (RULES, RULES_TYPE)):
         path = f"policy/{name}"
@@ -113,7 +113,7 @@ def _standing(lake: Lake, pin: Pin, told_of: Collection[str]) -> Iterator[_Stand
             yield _Standing(path, digest, published)
 
 
-def _indexes(lake: Lake, pin: Pin, environment: str) -> Iterator[_Standing]:
+def _digest_indexes(lake: Lake, pin: Pin, environment: str) -> Iterator[_Standing]:
     folder = f"environments/{environment}/index"
     for number in registry.index_numbers(lake, pin, environment):
         subject = f"{folder}/{number}"

@@ -1,6 +1,6 @@
 """The proof that the log tells of a release, made from what stands in the lake."""
 
-from flows.audit.checkpoint import checkpoint_envelope
+from flows.audit.checkpoint import read_checkpoint_envelope
 from flows.audit.reading import read_log
 from security.audit.log import verify_checkpoint
 from security.audit.proof import Proof, prove
@@ -10,12 +10,12 @@ from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef
 
 
-def proof_of(lake: Lake, pin: Pin, release: ReleaseRef, policy: TrustPolicy) -> Proof:
+def make_proof(lake: Lake, pin: Pin, release: ReleaseRef, policy: TrustPolicy) -> Proof:
     """Everything the log tells of the release, below the newest checkpoint.
 
     Raises: Untrusted if the log does not hold, or no checkpoint covers the release yet.
     """
-    envelope = checkpoint_envelope(lake, pin)
+    envelope = read_checkpoint_envelope(lake, pin)
     if envelope is None:
         raise Untrusted(
             "the audit log has no checkpoint yet",

@@ -27,7 +27,7 @@ def segment_path(number: int) -> str:
     return f"{ENTRIES}/{number:08d}.jsonl"
 
 
-def peaks(lake: Lake, repository: str, ref: str) -> Peaks:
+def read_peaks(lake: Lake, repository: str, ref: str) -> Peaks:
     """The log's size and peaks at a ref; those of an empty log before the first entry.
 
     Raises: Untrusted if they are malformed.
@@ -38,7 +38,7 @@ def peaks(lake: Lake, repository: str, ref: str) -> Peaks:
         return Peaks()
 
 
-def segment(lake: Lake, repository: str, ref: str, number: int) -> list[bytes]:
+def read_segment(lake: Lake, repository: str, ref: str, number: int) -> list[bytes]:
     """One segment's lines. Raises: Untrusted if it is torn, or is not there."""
     try:
         return lines_of(lake.fs.get(repository, ref, segment_path(number)))
@@ -54,7 +54,7 @@ def read_log(lake: Lake, pin: Pin) -> Log:
 
     Raises: Untrusted if a segment is missing, torn or too many, or the head speaks of another log.
     """
-    head = peaks(lake, pin.repository, pin.commit)
+    head = read_peaks(lake, pin.repository, pin.commit)
     log = Log(tuple(_lines(lake, pin, 0, head.size)))
     listed = lake.fs.objects(pin.repository, pin.commit, prefix=f"{ENTRIES}/")
     expected = [segment_path(number) for number in range(-(-head.size // SEGMENT))]
@@ -73,7 +73,7 @@ def check_grown(lake: Lake, pin: Pin, floors: Path) -> Peaks:
     Reads only what was added. Raises: Untrusted if the log was truncated, rewritten or forked.
     """
     path = floor_path(floors, pin.repository)
-    known, now = read_floor(path), peaks(lake, pin.repository, pin.commit)
+    known, now = read_floor(path), read_peaks(lake, pin.repository, pin.commit)
     check_growth(known, now, _lines(lake, pin, known.size - known.size % SEGMENT, now.size))
     keep_floor(path, now)
     return now
@@ -104,7 +104,7 @@ def _lines(lake: Lake, pin: Pin, first: int, size: int) -> list[bytes]:
     if not numbers:
         return []
     # The last one first: a head may claim any size, and what it claims must be there.
-    segment(lake, pin.repository, pin.commit, numbers[-1])
+    read_segment(lake, pin.repository, pin.commit, numbers[-1])
     with ThreadPoolExecutor(max_workers=_READERS) as readers:
-        found = readers.map(lambda n: segment(lake, pin.repository, pin.commit, n), numbers)
+        found = readers.map(lambda n: read_segment(lake, pin.repository, pin.commit, n), numbers)
         return [line for lines in found for line in lines]

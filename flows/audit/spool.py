@@ -20,7 +20,7 @@ def name_of(event: Event) -> str:
     return sha256(to_bytes(event.tidied())).hexdigest()
 
 
-def keep(folder: Path, event: Event) -> bool:
+def keep_event(folder: Path, event: Event) -> bool:
     """Keep an event durably; False, and a line in the log, if the spool is full or cannot be."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -34,16 +34,16 @@ def keep(folder: Path, event: Event) -> bool:
     return True
 
 
-def waiting(folder: Path) -> Iterator[tuple[Path, Event]]:
+def list_waiting(folder: Path) -> Iterator[tuple[Path, Event]]:
     """What is kept, in the order of names; a damaged file is set aside, and said."""
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         try:
-            yield path, parse(read_regular(path, max_bytes=MAX_EVENT_BYTES))
+            yield path, parse_event(read_regular(path, max_bytes=MAX_EVENT_BYTES))
         except Untrusted as error:
             _log.error("%s is no audit event: %s", path.name, error)
             path.rename(path.with_suffix(".damaged"))
 
 
-def parse(data: bytes) -> Event:
+def parse_event(data: bytes) -> Event:
     """Read an event strictly. Raises: Untrusted."""
     return from_bytes(Event, data)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from flows.audit import reading, spool
-from flows.audit.events import SERVICE, Event, refusal
+from flows.audit.events import SERVICE, Event, refusal_event
 from flows.context import Context
 from security.audit.log import SEGMENT, line_of
 from security.errors import CannotDecrypt, Untrusted
@@ -27,15 +27,15 @@ _MAX_COLLECTED = 100
 _log = logging.getLogger(__name__)
 
 
-def append(run: Run, *events: Event) -> None:
+def append_events(run: Run, *events: Event) -> None:
     """Add the events to the log in the run's own commit; reads one segment, never the log.
 
     For a run on the releases repository. Raises: Untrusted if head and last segment disagree.
     """
     where = run.lake, run.repository, run.branch
-    before = reading.peaks(*where)
+    before = reading.read_peaks(*where)
     first, held = divmod(before.size, SEGMENT)
-    tail = reading.segment(*where, first) if held else []
+    tail = reading.read_segment(*where, first) if held else []
     numbered = enumerate(events, before.size)
     added = [line_of(event.entry(number, run.run_id)) for number, event in numbered]
     after, lines = before.extended(tail, added), [*tail, *added]
@@ -45,7 +45,7 @@ def append(run: Run, *events: Event) -> None:
     run.replace(reading.HEAD, to_bytes(after))
 
 
-def record(
+def record_events(
     lake: Lake,
     pipeline: str,
     *events: Event,
@@ -58,16 +58,18 @@ def record(
     telling of a refusal must not replace it.
     """
     for event in events:
-        if spool_folder is None or not spool.keep(spool_folder, event):
-            _try(lake, pipeline, event, by)
-    for path, event in spool.waiting(spool_folder) if spool_folder else ():
-        if not _try(lake, pipeline, event, by):
+        if spool_folder is None or not spool.keep_event(spool_folder, event):
+            _try_commit(lake, pipeline, event, by)
+    for path, event in spool.list_waiting(spool_folder) if spool_folder else ():
+        if not _try_commit(lake, pipeline, event, by):
             return
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def refusals(context: Context, *, subject: str, step: str = "", actor: str = "") -> Iterator[None]:
+def record_refusals(
+    context: Context, *, subject: str, step: str = "", actor: str = ""
+) -> Iterator[None]:
     """Tell the log of a verification or decryption that fails inside; the error goes on.
 
     `actor` is the context's own unless another is named. What the lake does not take is kept
@@ -76,8 +78,8 @@ def refusals(context: Context, *, subject: str, step: str = "", actor: str = "")
     try:
         yield
     except (Untrusted, CannotDecrypt) as error:
-        event = refusal(actor or context.actor, subject, error, step=step)
-        record(
+        event = refusal_event(actor or context.actor, subject, error, step=step)
+        record_events(
             context.lake,
             context.pipeline.name,
             event,
@@ -87,13 +89,13 @@ def refusals(context: Context, *, subject: str, step: str = "", actor: str = "")
         raise
 
 
-def leave(lake: Lake, pipeline: str, folder: Path) -> bool:
+def hand_over(lake: Lake, pipeline: str, folder: Path) -> bool:
     """Hand over what a service spooled to the `landing` branch of its data repository.
 
     A serving key writes there and nowhere else. False if the lake did not take all of it.
     """
     try:
-        for path, event in spool.waiting(folder):
+        for path, event in spool.list_waiting(folder):
             place = f"{LEFT}/{spool.name_of(event)}.json"
             lake.fs.put(pipeline, LANDING, place, to_bytes(event))
             path.unlink(missing_ok=True)
@@ -103,7 +105,7 @@ def leave(lake: Lake, pipeline: str, folder: Path) -> bool:
     return True
 
 
-def collect(lake: Lake, pipeline: str, *, by: Provenance | None = None) -> int:
+def collect_events(lake: Lake, pipeline: str, *, by: Provenance | None = None) -> int:
     """Take over what services left, at most 100 at a time; returns how many events.
 
     Only refusals are believed, and each entry says that a service told it. Raises: StorageError.
@@ -111,7 +113,7 @@ def collect(lake: Lake, pipeline: str, *, by: Provenance | None = None) -> int:
     left = lake.fs.objects(pipeline, LANDING, prefix=f"{LEFT}/")[:_MAX_COLLECTED]
     taken = 0
     for entry in left:
-        event = _left_event(lake, pipeline, entry.path, entry.size)
+        event = _read_left_event(lake, pipeline, entry.path, entry.size)
         if event is not None:
             _commit(lake, pipeline, event, by)
             taken += 1
@@ -119,11 +121,11 @@ def collect(lake: Lake, pipeline: str, *, by: Provenance | None = None) -> int:
     return taken
 
 
-def _left_event(lake: Lake, pipeline: str, path: str, size: int) -> Event | None:
+def _read_left_event(lake: Lake, pipeline: str, path: str, size: int) -> Event | None:
     try:
         if size > spool.MAX_EVENT_BYTES:
             raise Untrusted(f"it has {size} bytes")
-        event = spool.parse(lake.fs.get(pipeline, LANDING, path))
+        event = spool.parse_event(lake.fs.get(pipeline, LANDING, path))
         if event.kind not in _TOLD_BY_OTHERS:
             raise Untrusted(f"a service may not tell of {event.kind}")
         if not event.actor.startswith(SERVICE):
@@ -134,7 +136,7 @@ def _left_event(lake: Lake, pipeline: str, path: str, size: int) -> Event | None
         return None
 
 
-def _try(lake: Lake, pipeline: str, event: Event, by: Provenance | None) -> bool:
+def _try_commit(lake: Lake, pipeline: str, event: Event, by: Provenance | None) -> bool:
     try:
         _commit(lake, pipeline, event, by)
     except (StorageError, Untrusted) as error:
@@ -149,7 +151,7 @@ def _commit(lake: Lake, pipeline: str, event: Event, by: Provenance | None) -> N
         releases(pipeline),
         stage=STAGE,
         run_id=records.run_id(STAGE, spool.name_of(event)),
-        body=lambda run: append(run, event),
+        body=lambda run: append_events(run, event),
         on=MAIN,
         by=by,
     )

@@ -44,7 +44,7 @@ _BOUNDS = {">=": "least", "<=": "most"}
 def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: Path) -> Opened:
     """Provenance and claims first; then the payload, for the gatekeeper's eyes."""
     context, path = open_run(pipeline), candidates.path_of(candidate)
-    with audit.refusals(context, actor=STAGE, subject=path, step="candidate"):
+    with audit.record_refusals(context, actor=STAGE, subject=path, step="candidate"):
         return open_candidate(
             context.lake,
             context.pipeline,

@@ -7,7 +7,7 @@ from typing import Literal
 from flows.errors import ContractBroken
 from flows.ingest.validate import check_batch
 from flows.pipeline import Dataset, Pipeline
-from flows.tables import predictions, quarantine_table
+from flows.tables import predictions_dataset, quarantine_table
 from storage import landing
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin
@@ -35,7 +35,7 @@ class Landed:
 
 def datasets_of(pipeline: Pipeline) -> dict[str, Dataset]:
     """Everything that may land: the pipeline's datasets and Headrace's own."""
-    own = predictions(pipeline)
+    own = predictions_dataset(pipeline)
     return {own.name: own, **{d.name: d for d in pipeline.datasets}}
 
 

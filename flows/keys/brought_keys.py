@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.context import Context
 from flows.errors import Misconfigured
 from flows.keys.published_policy import publish_policy
-from flows.keys.signed_history import Kept
+from flows.keys.signed_history import SignedPayload
 from flows.trust import key_access
 from security.errors import BadKey
 from security.keys.keyfiles import read_passphrase
@@ -20,7 +20,7 @@ from storage.versions.moments import moment_of
 
 
 @dataclass(frozen=True)
-class Brought:
+class BroughtKey:
     """Where a person says that a key is, and what unlocks it; without a source, where it is set."""
 
     source: str | None
@@ -62,7 +62,7 @@ def publish(context: Context) -> None:
         ) from error
 
 
-def moment(text: str) -> datetime:
+def parse_moment(text: str) -> datetime:
     """A time as people write it. Raises: Misconfigured."""
     found = moment_of(text)
     if found is None:
@@ -72,7 +72,7 @@ def moment(text: str) -> datetime:
     return found
 
 
-def told(done: Ceremony, kept: Sequence[Kept]) -> Mapping[str, object]:
+def describe_ceremony(done: Ceremony, kept: Sequence[SignedPayload]) -> Mapping[str, object]:
     """A ceremony for a program to read."""
     trust, rules = done.policy.trust, done.policy.rules
     return {

@@ -11,9 +11,9 @@ from typing import get_args
 
 from flows.context import Context
 from flows.errors import Misconfigured
-from flows.keys.brought_keys import Brought, moment, publish
+from flows.keys.brought_keys import BroughtKey, parse_moment, publish
 from flows.keys.published_policy import FOLDER
-from flows.keys.signed_history import Kept, signed_before
+from flows.keys.signed_history import SignedPayload, find_signed_before
 from flows.trust import key_access
 from security.errors import BadKey
 from security.files import read_regular
@@ -40,7 +40,7 @@ _MAX_PUBLIC_BYTES = 16 * 2**10
 
 
 @dataclass(frozen=True)
-class Request:
+class CeremonyRequest:
     """Which key is to go, and why. `replaces` makes a rotation one that may be repeated."""
 
     name: str
@@ -52,54 +52,58 @@ class Request:
     minimum_index: Mapping[str, int] | None = None
 
 
-def rotated(context: Context, request: Request, brought: Brought) -> tuple[Ceremony, list[Kept]]:
+def rotate_key(
+    context: Context, request: CeremonyRequest, brought: BroughtKey
+) -> tuple[Ceremony, list[SignedPayload]]:
     """A new key in the place of one that is still believed for what it signed by now.
 
     Raises: BadKey, Untrusted, StorageError; keys and policy are as they were then.
     """
     home, name = context.keys, request.name
     policy = policy_in(home)
-    if request.replaces and not _ids(policy, name, request.replaces):
+    if request.replaces and not _is_current_key(policy, name, request.replaces):
         publish(context)
         return Ceremony(policy, already=True), []
     if request.minimum_index and name != "root":
         raise Misconfigured("Only a new root begins a new epoch.", remedy="No --minimum-index.")
-    today, kept = datetime.now(UTC), list[Kept]()
+    today, kept = datetime.now(UTC), list[SignedPayload]()
     if name == "root":
-        done = _root(context, request, brought.signer(home))
+        done = _rotate_root(context, request, brought.signer(home))
     elif name in OPENERS:
         done = succession.rotate_recipient(
             home, OPENERS[name], root=brought.signer(home), passphrase=request.passphrase
         )
     else:
-        done, kept = _retired(
+        done, kept = _retire_key(
             context, request, brought, f"rotated on {today:%Y-%m-%d}", today, rotates=True
         )
     publish(context)
     return done, kept
 
 
-def revoked(context: Context, request: Request, brought: Brought) -> tuple[Ceremony, list[Kept]]:
+def revoke_key(
+    context: Context, request: CeremonyRequest, brought: BroughtKey
+) -> tuple[Ceremony, list[SignedPayload]]:
     """A key is not believed any more, but for what stood in the lake at the cut-off, if any.
 
     Raises: as `rotated` does.
     """
     if _is_recipient(context, request.name):
-        return dropped(context, request.name, brought), []
-    at = moment(request.cut_off) if request.cut_off else None
-    done = _retired(context, request, brought, request.reason, at)
+        return drop_recipient(context, request.name, brought), []
+    at = parse_moment(request.cut_off) if request.cut_off else None
+    done = _retire_key(context, request, brought, request.reason, at)
     publish(context)
     return done
 
 
-def enrolled(context: Context, name: str, public_key: Path, brought: Brought) -> Ceremony:
+def enrol_key(context: Context, name: str, public_key: Path, brought: BroughtKey) -> Ceremony:
     """One more pair for a role, or a recipient of its own name, by the public half in a file."""
     home, where = context.keys, public_key.name
     fields = canonical.parse(read_regular(public_key, max_bytes=_MAX_PUBLIC_BYTES))
     root = brought.signer(home)
     if name in ROLES:
         pair = from_json(PairRecord, fields, where).pair
-        done = ceremony.enrol(home, pair, _role(name), root=root)
+        done = ceremony.enrol(home, pair, _parse_role(name), root=root)
     else:
         record = from_json(RecipientRecord, {"name": name, **fields}, where)
         done = succession.enrol_recipient(home, record, root=root)
@@ -107,20 +111,20 @@ def enrolled(context: Context, name: str, public_key: Path, brought: Brought) ->
     return done
 
 
-def dropped(context: Context, name: str, brought: Brought) -> Ceremony:
+def drop_recipient(context: Context, name: str, brought: BroughtKey) -> Ceremony:
     """A recipient for whom no later bundle is sealed."""
     done = succession.drop_recipient(context.keys, name, root=brought.signer(context.keys))
     publish(context)
     return done
 
 
-def made(name: str, folder: Path, passphrase: str | None) -> str:
+def make_key(name: str, folder: Path, passphrase: str | None) -> str:
     """A key that nobody has enrolled yet, below `folder`; its public half as JSON."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if (folder / name).exists():
         raise BadKey(f"{folder / name} exists already", remedy="name another folder")
     if name in ROLES:
-        signer = Signer.generate(_role(name))
+        signer = Signer.generate(_parse_role(name))
         write_private(folder / name, signer.private_halves(), passphrase)
         return to_bytes(PairRecord.of(signer.public)).decode()
     recipient = Recipient.generate()
@@ -129,7 +133,7 @@ def made(name: str, folder: Path, passphrase: str | None) -> str:
     return canonical.encode({k: v for k, v in document.items() if k != "name"}).decode()
 
 
-def pinned(context: Context) -> Ceremony:
+def pin_root(context: Context) -> Ceremony:
     """Take over the published policy, and pin the root that it names, if the pinned one signed it.
 
     Raises: Untrusted if it did not, NotFound if nothing is published.
@@ -141,15 +145,15 @@ def pinned(context: Context) -> Ceremony:
     return succession.pin_successor(context.keys, trust, rules)
 
 
-def public_keys(home: Path) -> bytes:
+def export_public_keys(home: Path) -> bytes:
     """Root, roles and recipients of the verified policy, as canonical JSON."""
     policy = policy_in(home)
     return public_document(policy.trust, policy.root) + b"\n"
 
 
-def _root(context: Context, request: Request, root: RoleSigner) -> Ceremony:
+def _rotate_root(context: Context, request: CeremonyRequest, root: RoleSigner) -> Ceremony:
     home, given = context.keys, request.minimum_index
-    if given and (left := sorted(_environments(context) - given.keys())):
+    if given and (left := sorted(_list_environments(context) - given.keys())):
         raise Misconfigured(
             f"A new epoch has no minimum for {left[0]}, where any old index could come back then.",
             remedy=f"Add --minimum-index {left[0]}=N, the number that it stands at.",
@@ -159,48 +163,48 @@ def _root(context: Context, request: Request, root: RoleSigner) -> Ceremony:
     )
 
 
-def _environments(context: Context) -> set[str]:
+def _list_environments(context: Context) -> set[str]:
     if context.pipeline.releases not in context.lake.fs.repositories():
         return set()
     head = registry.head(context.lake, context.pipeline.name)
     return set(context.lake.fs.folders(head.repository, head.commit, prefix="environments/"))
 
 
-def _retired(
+def _retire_key(
     context: Context,
-    request: Request,
-    brought: Brought,
+    request: CeremonyRequest,
+    brought: BroughtKey,
     reason: str,
     cut_off: datetime | None,
     *,
     rotates: bool = False,
-) -> tuple[Ceremony, list[Kept]]:
+) -> tuple[Ceremony, list[SignedPayload]]:
     home, why = context.keys, request.reason or reason
     trust, kept = policy_in(home).trust, []
     if cut_off is not None and retired_before(trust, request.name, why) is None:
         # A rotation keeps what stands: the lake's clock and this one need not agree.
         pair, until = pair_named(trust, request.name)[1], None if rotates else cut_off
-        kept = signed_before(context.lake, pair, until)
+        kept = find_signed_before(context.lake, pair, until)
     digests = tuple(sorted({one.digest for one in kept}))
     done = ceremony.retire(
         home,
         request.name,
         root=brought.signer(home),
         retirement=Retirement(why, moment_text(cut_off) if cut_off else None, digests),
-        successor=_successor(trust_role=request.name, request=request, home=home),
+        successor=_find_successor(trust_role=request.name, request=request, home=home),
         passphrase=request.passphrase,
     )
     return done, [] if done.already else kept
 
 
-def _successor(*, trust_role: str, request: Request, home: Path) -> RoleSigner | None:
+def _find_successor(*, trust_role: str, request: CeremonyRequest, home: Path) -> RoleSigner | None:
     if request.new_key is None:
         return None
     role, _ = pair_named(policy_in(home).trust, trust_role)
     return key_access.key_reader(request.passphrase).read_signer(request.new_key, role)
 
 
-def _ids(policy: TrustPolicy, name: str, replaces: str) -> bool:
+def _is_current_key(policy: TrustPolicy, name: str, replaces: str) -> bool:
     """Whether the key that `name` stands for now is the one to be replaced."""
     if name == "root":
         current = [policy.root.key_id]
@@ -216,7 +220,7 @@ def _is_recipient(context: Context, name: str) -> bool:
     return name in named and name not in ROLES
 
 
-def _role(name: str) -> Enrolled:
+def _parse_role(name: str) -> Enrolled:
     for role in ROLES:
         if role == name:
             return role

@@ -25,11 +25,11 @@ def make_keys(pipeline: Pipeline, folder: Path, *, passphrase: str | None = None
         folder,
         passphrase=passphrase,
         gates={pipeline.name: make_gate_rules(pipeline.gates)},
-        skops_types=saved_types(pipeline),
+        skops_types=list_saved_types(pipeline),
     )
 
 
-def saved_types(pipeline: Pipeline) -> tuple[str, ...]:
+def list_saved_types(pipeline: Pipeline) -> tuple[str, ...]:
     """Types that a saved model of this pipeline holds and skops does not trust by itself.
 
     Found by fitting the estimator of the definition on noise, here, by whoever signs the

@@ -28,29 +28,29 @@ class ListedKey:
     kept: int = 0
 
 
-def listed(home: Path) -> list[ListedKey]:
+def list_keys(home: Path) -> list[ListedKey]:
     """Every key that the policy names, the pinned root first. Raises: Untrusted."""
     policy = policy_in(home)
-    return [*_enrolled(home, policy), *_revoked(policy)]
+    return [*_list_enrolled(home, policy), *_list_revoked(policy)]
 
 
-def _enrolled(home: Path, policy: TrustPolicy) -> Iterator[ListedKey]:
+def _list_enrolled(home: Path, policy: TrustPolicy) -> Iterator[ListedKey]:
     since, suite = policy.trust.enrolled or {}, SIGNATURE_SUITE
-    held = _source(home, "root", policy.root)
+    held = _describe_source(home, "root", policy.root)
     yield ListedKey("root", policy.root.key_id, "pinned", None, held, suite)
     for role in policy.trust.roles:
         for pair in policy.pairs(role):
-            at, source = since.get(pair.key_id), _source(home, role, pair)
+            at, source = since.get(pair.key_id), _describe_source(home, role, pair)
             yield ListedKey(role, pair.key_id, "enrolled", at, source, suite)
     for record in policy.trust.recipients:
         key = record.recipient.recipient_id
-        source = _opener_source(home, record.name, key)
+        source = _describe_opener_source(home, record.name, key)
         # The gatekeeper signs and decrypts, with two keys.
         name = "gatekeeper-recipient" if record.name == "gatekeeper" else record.name
         yield ListedKey(name, key, "enrolled", since.get(key), source, _KEM)
 
 
-def _revoked(policy: TrustPolicy) -> Iterator[ListedKey]:
+def _list_revoked(policy: TrustPolicy) -> Iterator[ListedKey]:
     for one in policy.trust.revoked:
         yield ListedKey(
             one.role or "unknown",
@@ -65,7 +65,7 @@ def _revoked(policy: TrustPolicy) -> Iterator[ListedKey]:
         )
 
 
-def _source(home: Path, role: Role, pair: PublicPair) -> str | None:
+def _describe_source(home: Path, role: Role, pair: PublicPair) -> str | None:
     """Where this process has the pair from; None if it has another one, or none."""
     try:
         signer = key_access.signer(home, role)
@@ -74,7 +74,7 @@ def _source(home: Path, role: Role, pair: PublicPair) -> str | None:
     return key_access.source_of(role, home) if signer.public == pair else None
 
 
-def _opener_source(home: Path, name: str, recipient_id: str) -> str | None:
+def _describe_opener_source(home: Path, name: str, recipient_id: str) -> str | None:
     if name not in RECIPIENTS:
         return None
     try:

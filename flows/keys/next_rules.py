@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from flows.context import Context
 from flows.errors import Misconfigured
-from flows.keys.brought_keys import Brought, publish
-from flows.keys.first_keys import saved_types
+from flows.keys.brought_keys import BroughtKey, publish
+from flows.keys.first_keys import list_saved_types
 from flows.pipeline import Pipeline
 from flows.pipeline.gate_rules import make_gate_rules
 from security.policy.documents import RoleKeys, Rules, Trust
@@ -15,7 +15,7 @@ from security.policy.trust_policy import TrustPolicy
 
 
 @dataclass(frozen=True)
-class Numbered:
+class TrustNumbers:
     """Numbers of the trust: releasers per environment, signers per role, lowest index."""
 
     releasers: Mapping[str, int]
@@ -35,12 +35,14 @@ class Numbered:
         return replace(
             trust,
             roles=roles,
-            index_thresholds=_merged(trust.index_thresholds, self.releasers),
-            minimum_index=_merged(trust.minimum_index, self.minimum_index),
+            index_thresholds=_merge_numbers(trust.index_thresholds, self.releasers),
+            minimum_index=_merge_numbers(trust.minimum_index, self.minimum_index),
         )
 
 
-def drafted(rules: Rules, pipeline: Pipeline, *, require_clean_code: bool | None = None) -> Rules:
+def draft_rules(
+    rules: Rules, pipeline: Pipeline, *, require_clean_code: bool | None = None
+) -> Rules:
     """The rules with the definition's gates and types; other pipelines' stay."""
     alone = rules.gates.keys() <= {pipeline.name}
     others = () if alone else rules.skops_types
@@ -48,18 +50,18 @@ def drafted(rules: Rules, pipeline: Pipeline, *, require_clean_code: bool | None
     return replace(
         rules,
         gates={**rules.gates, pipeline.name: make_gate_rules(pipeline.gates)},
-        skops_types=tuple(sorted({*others, *saved_types(pipeline)})),
+        skops_types=tuple(sorted({*others, *list_saved_types(pipeline)})),
         require_clean_code=clean or None,
     )
 
 
-def signed(
+def sign_rules(
     context: Context,
-    numbered: Numbered,
+    numbered: TrustNumbers,
     *,
     require_clean_code: bool | None,
-    policy_key: Brought,
-    root_key: Brought,
+    policy_key: BroughtKey,
+    root_key: BroughtKey,
 ) -> tuple[TrustPolicy, bool]:
     """Sign what differs, each part by its own role, and publish; True if anything was signed.
 
@@ -69,7 +71,7 @@ def signed(
     home = context.keys
     standing = policy_in(home)
     trust = numbered.applied(standing.trust)
-    rules = drafted(standing.rules, context.pipeline, require_clean_code=require_clean_code)
+    rules = draft_rules(standing.rules, context.pipeline, require_clean_code=require_clean_code)
     if trust != standing.trust:
         change_trust(home, lambda _: trust, root=root_key.signer(home))
     if rules != standing.rules:
@@ -79,7 +81,7 @@ def signed(
     return policy, policy.digests != standing.digests
 
 
-def _merged(
+def _merge_numbers(
     standing: Mapping[str, int] | None, given: Mapping[str, int]
 ) -> Mapping[str, int] | None:
     return {**(standing or {}), **given} or None

@@ -30,7 +30,7 @@ def publish_policy(context: Context) -> TrustPolicy:
     there is of another root.
     """
     policy, keys = context.trusted.policy, context.keys
-    standing = _standing(context.lake, context.pin_releases(), policy.root, keys)
+    standing = _read_standing(context.lake, context.pin_releases(), policy.root, keys)
     if standing is not None and standing.digests == policy.digests:
         return policy
     # Before the transaction too: there, an older edition's own record would say "done".
@@ -38,11 +38,11 @@ def publish_policy(context: Context) -> TrustPolicy:
     files = {name: (keys / name).read_bytes() for name in (TRUST, RULES)}
 
     def body(run: Run) -> None:
-        replaced = _standing(context.lake, run.base, policy.root, keys)
+        replaced = _read_standing(context.lake, run.base, policy.root, keys)
         _require_newer(policy, replaced)
         for name, data in files.items():
             run.replace(f"{FOLDER}/{name}", data)
-        audit.append(run, *audit.policy_changes(replaced, policy, context.actor or STAGE))
+        audit.append_events(run, *audit.policy_events(replaced, policy, context.actor or STAGE))
         run.details.update(
             trust=policy.digests.trust, rules=policy.digests.rules, edition=list(policy.edition)
         )
@@ -52,7 +52,7 @@ def publish_policy(context: Context) -> TrustPolicy:
     return policy
 
 
-def published_policy(lake: Lake, pin: Pin, root: PublicPair) -> TrustPolicy | None:
+def read_published_policy(lake: Lake, pin: Pin, root: PublicPair) -> TrustPolicy | None:
     """The policy at a releases commit, verified under the pinned root; None if there is none.
 
     Raises: Untrusted if it is not the root's.
@@ -72,18 +72,18 @@ def published_policy(lake: Lake, pin: Pin, root: PublicPair) -> TrustPolicy | No
         ) from error
 
 
-def _standing(lake: Lake, pin: Pin, root: PublicPair, keys_folder: Path) -> TrustPolicy | None:
+def _read_standing(lake: Lake, pin: Pin, root: PublicPair, keys_folder: Path) -> TrustPolicy | None:
     """The published policy; after a rotation of the root also the one that its predecessor signed.
 
     Raises: Untrusted if neither signed it.
     """
     previous = keys_folder / PREVIOUS_ROOT
     try:
-        return published_policy(lake, pin, root)
+        return read_published_policy(lake, pin, root)
     except Untrusted:
         if not previous.is_file():
             raise
-    return published_policy(lake, pin, load_root(previous))
+    return read_published_policy(lake, pin, load_root(previous))
 
 
 def _require_newer(policy: TrustPolicy, standing: TrustPolicy | None) -> None:
@@ -93,10 +93,11 @@ def _require_newer(policy: TrustPolicy, standing: TrustPolicy | None) -> None:
     new, old = policy.edition, standing.edition
     if new == old or any(n < o for n, o in zip(new, old, strict=True)):
         raise Refused(
-            f"The policy here is edition {_text(new)}, the published one is {_text(old)}.",
+            f"The policy here is edition {_format_edition(new)}, "
+            f"the published one is {_format_edition(old)}.",
             remedy="Take it over with `headrace keys pin`, and sign changes as the next edition.",
         )
 
 
-def _text(edition: tuple[int, ...]) -> str:
+def _format_edition(edition: tuple[int, ...]) -> str:
     return ".".join(str(number) for number in edition)

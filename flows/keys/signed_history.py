@@ -22,7 +22,7 @@ _UNSIGNED = ("metadata/",)
 
 
 @dataclass(frozen=True)
-class Kept:
+class SignedPayload:
     """One signed payload: where it stands, and its digest."""
 
     at: Pin
@@ -30,15 +30,17 @@ class Kept:
     digest: str
 
 
-def signed_before(lake: Lake, pair: PublicPair, moment: datetime | None) -> list[Kept]:
+def find_signed_before(
+    lake: Lake, pair: PublicPair, moment: datetime | None
+) -> list[SignedPayload]:
     """Every payload that `pair` signed and that stood on a releases `main` at `moment`, or stands.
 
     Raises: StorageError if the lake does not answer: an incomplete list would revoke silently.
     """
-    return [kept for pin in _pins(lake, moment) for kept in _signed_at(lake, pair, pin)]
+    return [kept for pin in _find_pins(lake, moment) for kept in _find_signed_at(lake, pair, pin)]
 
 
-def stood_at(lake: Lake, head: Pin, moment: datetime) -> Pin | None:
+def find_commit_at(lake: Lake, head: Pin, moment: datetime) -> Pin | None:
     """The last first-parent commit before any that is younger than `moment`.
 
     A commit with an old date behind a younger one was dated by whoever made it.
@@ -51,15 +53,15 @@ def stood_at(lake: Lake, head: Pin, moment: datetime) -> Pin | None:
     return found
 
 
-def _pins(lake: Lake, moment: datetime | None) -> Iterator[Pin]:
+def _find_pins(lake: Lake, moment: datetime | None) -> Iterator[Pin]:
     for repository in lake.fs.repositories():
         if repository.endswith(releases("")):
             head = lake.pin(repository, MAIN)
-            if pin := stood_at(lake, head, moment) if moment else head:
+            if pin := find_commit_at(lake, head, moment) if moment else head:
                 yield pin
 
 
-def _signed_at(lake: Lake, pair: PublicPair, pin: Pin) -> list[Kept]:
+def _find_signed_at(lake: Lake, pair: PublicPair, pin: Pin) -> list[SignedPayload]:
     paths = [
         entry.path
         for entry in lake.fs.objects(pin.repository, pin.commit)
@@ -68,10 +70,12 @@ def _signed_at(lake: Lake, pair: PublicPair, pin: Pin) -> list[Kept]:
         and not entry.path.startswith(_UNSIGNED)
     ]
 
-    def kept(path: str) -> Kept | None:
+    def kept(path: str) -> SignedPayload | None:
         data = lake.fs.get(pin.repository, pin.commit, path)
         payload = payload_signed_by(data, pair)
-        return Kept(pin, path, sha256(payload).hexdigest()) if payload is not None else None
+        return (
+            SignedPayload(pin, path, sha256(payload).hexdigest()) if payload is not None else None
+        )
 
     with ThreadPoolExecutor(_READERS) as readers:
         return [one for one in readers.map(kept, paths) if one is not None]

@@ -51,7 +51,7 @@ def open_release(context: Context, pin: Pin, ref: ReleaseRef, *, reader: str) ->
     Raises: Untrusted or CannotDecrypt; nothing was loaded then.
     """
     trusted = context.trusted
-    telling = audit.refusals(context, actor=reader, subject=ref.path, step="champion")
+    telling = audit.record_refusals(context, actor=reader, subject=ref.path, step="champion")
     with TemporaryDirectory(prefix="headrace-") as private, telling:
         folder = registry.download(context.lake, pin, ref.path, Path(private) / "release")
         verified = verify_release(

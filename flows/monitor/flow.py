@@ -41,14 +41,14 @@ def gather_evidence(
 ) -> Observed:
     """Sketches, labels and a challenger for the window, at the pin."""
     context = open_run(pipeline)
-    predictions = context.scan(data, PREDICTIONS)
-    if predictions is None:
-        predictions = _no_predictions(context)
+    predictions_dataset = context.scan(data, PREDICTIONS)
+    if predictions_dataset is None:
+        predictions_dataset = _no_predictions(context)
     release = str(champion.ref)
     return observe(
         context.pipeline,
         context.frames(data),
-        served_rows(context.pipeline, predictions, release=release, start=start, end=end),
+        served_rows(context.pipeline, predictions_dataset, release=release, start=start, end=end),
         release=release,
         profile=Profile.from_json(champion.profile),
         start=start,
@@ -157,12 +157,12 @@ def _outcome(context: Context, data: Pin, evidence: MonitorEvidence) -> Outcome:
 
 
 def _advantage_now(context: Context, data: Pin, evidence: MonitorEvidence) -> DayTest | None:
-    predictions, window = context.scan(data, PREDICTIONS), evidence.window
-    if predictions is None or not window.rows:
+    predictions_dataset, window = context.scan(data, PREDICTIONS), evidence.window
+    if predictions_dataset is None or not window.rows:
         return None
     served = served_rows(
         context.pipeline,
-        predictions,
+        predictions_dataset,
         release=evidence.release,
         start=window.start,
         end=window.end,
@@ -231,6 +231,6 @@ def _rules(context: Context) -> MonitorRules:
 
 
 def _no_predictions(context: Context) -> Any:
-    from flows.tables import predictions
+    from flows.tables import predictions_dataset
 
-    return predictions(context.pipeline).contract.create_empty().lazy()
+    return predictions_dataset(context.pipeline).contract.create_empty().lazy()

@@ -39,7 +39,7 @@ def reconcile(pipeline: str | None = None) -> State[Any]:
         for repository in (context.pipeline.repository, context.pipeline.releases)
         for branch in reap(context.lake, repository, older_than=STAGE_DEADLINE)
     ]
-    told = audit.collect(context.lake, context.pipeline.name, by=context.origin)
+    told = audit.collect_events(context.lake, context.pipeline.name, by=context.origin)
     return Completed(
         message=f"{len(retrained)} retrainings, {len(judged)} judgements and {len(released)} "
         f"releases started, {len(reaped)} branches reaped, {told} audit events taken over."

@@ -9,23 +9,23 @@ from typing import Literal
 from flows import audit
 from flows.context import Context
 from flows.keys.published_policy import publish_policy
-from flows.release.cosign import cosigned_release
 from flows.release.indexes import (
-    Next,
-    named,
+    NextIndex,
+    make_request_id,
+    name_release,
     refuse_second,
-    request_id,
-    verified_release,
-    write,
+    verify_registered,
+    write_index,
 )
 from flows.release.proposals import (
-    Filed,
+    FiledProposal,
     Proposal,
-    numbers,
+    cosign_release,
+    list_numbers,
+    list_proposals,
     open_proposal,
     path_of,
-    proposals,
-    signed_so_far,
+    verify_signed_so_far,
 )
 from flows.trust import key_access
 from flows.trust.installation import Trusted
@@ -54,14 +54,14 @@ class Approval:
     missing: int
 
 
-def propose(context: Context, following: Next) -> int:
+def propose(context: Context, following: NextIndex) -> int:
     """Sign the next index as the first of several releasers; the number of the proposal.
 
     The same request on the same predecessor is one proposal, as long as it is open.
     Raises: Refused if another index came first.
     """
     lake, trusted, environment = context.lake, context.trusted, following.environment
-    known = proposals(lake, context.pin_releases(), trusted, environment)
+    known = list_proposals(lake, context.pin_releases(), trusted, environment)
     for one in known:
         if one.state == "open" and _is_asked_by(one, following):
             return one.number
@@ -73,12 +73,15 @@ def propose(context: Context, following: Next) -> int:
         newest = max(registry.index_numbers(lake, run.base, environment), default=0)
         before = registry.index(lake, run.base, environment, newest) if newest else None
         refuse_second(following, newest + 1, before, trusted.policy)
-        number = max(numbers(lake, run.base, environment), default=0) + 1
+        number = max(list_numbers(lake, run.base, environment), default=0) + 1
         run.put(
-            path_of(environment, number), to_bytes(Filed(number, following.kind, envelope.decode()))
+            path_of(environment, number),
+            to_bytes(FiledProposal(number, following.kind, envelope.decode())),
         )
         _cosign_release(run, trusted, following.index(), releaser)
-        audit.append(run, _told("proposal.made", number, following.actor, envelope, trusted))
+        audit.append_events(
+            run, _make_event("proposal.made", number, following.actor, envelope, trusted)
+        )
         run.details.update(environment=environment, proposal=number, reason=following.reason)
 
     run_id = records.run_id(STAGE, environment, following.request_id, str(last))
@@ -98,7 +101,7 @@ def approve(
     publish_policy(context)
     pin = context.pin_releases()
     audit.check_grown(context.lake, pin, context.trusted.floors)
-    with audit.refusals(context, subject=path_of(environment, number), step="approval"):
+    with audit.record_refusals(context, subject=path_of(environment, number), step="approval"):
         proposal = open_proposal(context.lake, pin, context.trusted, environment, number)
         if shown is not None and (proposal.index, proposal.kind) != (shown.index, shown.kind):
             raise Refused(
@@ -116,50 +119,50 @@ def _approve(context: Context, pin: Pin, proposal: Proposal) -> Approval:
             f"Proposal {number} bears this releaser's signature already, and one counts once.",
             remedy="Another releaser approves it, with a key pair of their own.",
         )
-    following = _following(lake, pin, trusted, proposal)
+    following = _require_same_release(lake, pin, trusted, proposal)
     envelope = add_signature(proposal.envelope, INDEX_TYPE, releaser)
-    signed = signed_so_far(envelope, trusted)
+    signed = verify_signed_so_far(envelope, trusted)
     if releaser.public.key_id not in signed.key_ids:
         raise Untrusted(
             "this releaser's key is not enrolled in the policy",
             remedy="have the root enrol it: a signature of a stranger counts for nothing",
         )
-    told = _told("proposal.approved", number, context.actor, envelope, trusted)
+    told = _make_event("proposal.approved", number, context.actor, envelope, trusted)
     if (missing := proposal.needed - len(signed.key_ids)) > 0:
-        _add(context, proposal, envelope, releaser, told)
+        _file_signature(context, proposal, envelope, releaser, told)
         return Approval(proposal, None, missing)
     release = ReleaseRef(proposal.index.release.model, proposal.index.release.version)
-    index, _ = write(
+    index, _ = write_index(
         context,
         following,
         envelope,
-        beside=cosigned_release(lake, pin, release, trusted.policy, releaser, complete=True),
+        beside=cosign_release(lake, pin, release, trusted.policy, releaser, complete=True),
         events=(told,),
     )
     return Approval(proposal, index, 0)
 
 
-def _following(lake: Lake, pin: Pin, trusted: Trusted, proposal: Proposal) -> Next:
+def _require_same_release(lake: Lake, pin: Pin, trusted: Trusted, proposal: Proposal) -> NextIndex:
     """What the proposal asks for, from this releaser's own verification of the release."""
     index = proposal.index
     ref = ReleaseRef(index.release.model, index.release.version)
-    release = verified_release(lake, pin, ref, trusted.policy.for_cosigner())
+    release = verify_registered(lake, pin, ref, trusted.policy.for_cosigner())
     if release.digest != index.release.digest:
         raise Untrusted(f"the proposal names another release than {ref}")
-    following = Next(
+    following = NextIndex(
         environment=index.environment,
         release=release,
         kind=proposal.kind,
         actor=index.actor,
         reason=index.reason,
         after=standing(lake, pin, trusted, index.environment),
-        request_id=request_id(proposal.kind, ref, index.reason, after=index.number - 1),
+        request_id=make_request_id(proposal.kind, ref, index.reason, after=index.number - 1),
     )
-    _require_own(index, following.index())
+    _require_own_words(index, following.index())
     return following
 
 
-def _require_own(proposed: Index, own: Index) -> None:
+def _require_own_words(proposed: Index, own: Index) -> None:
     """Refuse an index that says anything but what this releaser would have written.
 
     Raises: Untrusted, for a canary or a shadow that nobody was shown, or a time to come.
@@ -176,7 +179,7 @@ def _require_own(proposed: Index, own: Index) -> None:
         )
 
 
-def _add(
+def _file_signature(
     context: Context,
     proposal: Proposal,
     envelope: bytes,
@@ -188,16 +191,18 @@ def _add(
 
     def body(run: Run) -> None:
         standing_file = from_bytes(
-            Filed, context.lake.fs.get(run.repository, run.base.commit, path)
+            FiledProposal, context.lake.fs.get(run.repository, run.base.commit, path)
         )
         if standing_file.envelope.encode() != proposal.envelope:
             raise Refused(
                 f"Proposal {proposal.number} was signed by somebody else meanwhile.",
                 remedy="Repeat the command.",
             )
-        run.replace(path, to_bytes(Filed(proposal.number, proposal.kind, envelope.decode())))
+        run.replace(
+            path, to_bytes(FiledProposal(proposal.number, proposal.kind, envelope.decode()))
+        )
         _cosign_release(run, context.trusted, proposal.index, releaser)
-        audit.append(run, told)
+        audit.append_events(run, told)
 
     run_id = records.run_id(STAGE, path, releaser.public.key_id, str(len(proposal.key_ids)))
     context.commit_release(STAGE, run_id, body)
@@ -205,32 +210,32 @@ def _add(
 
 def _cosign_release(run: Run, trusted: Trusted, index: Index, releaser: RoleSigner) -> None:
     ref = ReleaseRef(index.release.model, index.release.version)
-    files = cosigned_release(run.lake, run.base, ref, trusted.policy, releaser)
+    files = cosign_release(run.lake, run.base, ref, trusted.policy, releaser)
     for path, data in files.items():
         run.replace(path, data)
 
 
-def _told(
+def _make_event(
     kind: Literal["proposal.made", "proposal.approved"],
     number: int,
     actor: str,
     envelope: bytes,
     trusted: Trusted,
 ) -> audit.Event:
-    signed = signed_so_far(envelope, trusted)
+    signed = verify_signed_so_far(envelope, trusted)
     index = from_bytes(Index, signed.payload)
-    return audit.signed(
+    return audit.signed_event(
         signed,
         actor=actor,
         subject=f"environments/{index.environment}/proposals/{number}",
         role="releaser",
         kind=kind,
         reason=index.reason,
-        detail={"release": named(index.release), "index": str(index.number)},
+        detail={"release": name_release(index.release), "index": str(index.number)},
     )
 
 
-def _is_asked_by(one: Proposal, following: Next) -> bool:
+def _is_asked_by(one: Proposal, following: NextIndex) -> bool:
     index = following.index()
     same = (one.kind, one.index.release, one.index.reason, one.index.actor)
     return same == (following.kind, index.release, following.reason, following.actor)

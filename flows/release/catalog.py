@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from flows.context import Context
 from flows.errors import Misconfigured
-from flows.keys.published_policy import FOLDER, published_policy
+from flows.keys.published_policy import FOLDER, read_published_policy
 from flows.trust.installation import local_policy
 from flows.trust.newest_index import read_index
 from security.errors import SecurityError
@@ -31,7 +31,7 @@ from storage.registry import ReleaseRef
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedRelease:
     """A registered version. Without a valid signature `release` is None and `problem` says why.
 
     `runs_in` maps each environment whose newest index names it to that index's number.
@@ -45,7 +45,7 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckedRelease:
     """A release's verification: the steps that passed, and what the next one refused."""
 
     steps: tuple[Step, ...]
@@ -65,7 +65,7 @@ def read_policy(context: Context, pin: Pin) -> TrustPolicy:
             f"There is no pinned root in {context.keys}.",
             remedy="Make the keys with `headrace keys init`, or copy the owner's root.json there.",
         )
-    policy = published_policy(context.lake, pin, load_root(root))
+    policy = read_published_policy(context.lake, pin, load_root(root))
     if policy is None:
         raise NotFound(
             f"{pin.repository} holds no trust policy yet.",
@@ -75,14 +75,14 @@ def read_policy(context: Context, pin: Pin) -> TrustPolicy:
     return newest(policy, here) if here else policy
 
 
-def listed(lake: Lake, pin: Pin, model: str, policy: TrustPolicy) -> list[Listed]:
+def list_releases(lake: Lake, pin: Pin, model: str, policy: TrustPolicy) -> list[ListedRelease]:
     """Every version at the pin, newest first; of each only the releaser's signature is checked."""
-    runs = running(lake, pin, policy)
+    runs = read_running(lake, pin, policy)
     found = reversed(registry.versions(lake, pin, model))
-    return [_listed(lake, pin, ReleaseRef(model, version), policy, runs) for version in found]
+    return [_list_release(lake, pin, ReleaseRef(model, version), policy, runs) for version in found]
 
 
-def running(lake: Lake, pin: Pin, policy: TrustPolicy) -> dict[str, Index]:
+def read_running(lake: Lake, pin: Pin, policy: TrustPolicy) -> dict[str, Index]:
     """Environment to its newest index; one whose signature does not hold is left out."""
     found = {}
     for environment in lake.fs.folders(pin.repository, pin.commit, prefix="environments/"):
@@ -94,7 +94,7 @@ def running(lake: Lake, pin: Pin, policy: TrustPolicy) -> dict[str, Index]:
     return found
 
 
-def check(lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy) -> Checked:
+def check_release(lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy) -> CheckedRelease:
     """Every numbered step on a private copy, up to the first that refuses. Raises NotFound."""
     with TemporaryDirectory(prefix="headrace-") as private:
         folder = registry.download(lake, pin, ref.path, Path(private) / "release")
@@ -105,9 +105,9 @@ def check(lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy) -> Checked
                 passed.append(next(walk))
         except StopIteration as done:
             card = read_regular(folder / CARD, max_bytes=MAX_CARD_BYTES).decode()
-            return Checked(tuple(passed), done.value, None, card)
+            return CheckedRelease(tuple(passed), done.value, None, card)
         except SecurityError as error:
-            return Checked(tuple(passed), None, error)
+            return CheckedRelease(tuple(passed), None, error)
 
 
 def copy_release(lake: Lake, pin: Pin, ref: ReleaseRef, folder: Path) -> None:
@@ -125,13 +125,13 @@ def copy_release(lake: Lake, pin: Pin, ref: ReleaseRef, folder: Path) -> None:
         raise Misconfigured(f"{folder} holds something.", remedy="Name a new folder.") from error
 
 
-def _listed(
+def _list_release(
     lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy, runs: Mapping[str, Index]
-) -> Listed:
+) -> ListedRelease:
     runs_in = {name: index.number for name, index in runs.items() if index.release.path == ref.path}
     try:
         envelope = lake.fs.get(pin.repository, pin.commit, f"{ref.path}/{RELEASE}")
         signed = policy.verify(envelope, role="releaser", payload_type=INTOTO)
-        return Listed(ref, parse_release(signed.payload), signed.key_id, "", runs_in)
+        return ListedRelease(ref, parse_release(signed.payload), signed.key_id, "", runs_in)
     except (SecurityError, NotFound) as error:
-        return Listed(ref, None, "", str(error), runs_in)
+        return ListedRelease(ref, None, "", str(error), runs_in)

@@ -16,7 +16,7 @@ from flows.context import Context, open_run
 from flows.errors import Misconfigured
 from flows.events import PUBLISHED, REGISTERED, announce
 from flows.release.promote import promote
-from flows.release.register import read_release, register_candidate, why_not
+from flows.release.register import explain_no_promotion, read_release, register_candidate
 from flows.trust.newest_index import history
 from security.release.index import Index
 from storage.registry import ReleaseRef
@@ -53,13 +53,13 @@ def serve(
         registered = verify_and_register(pipeline, candidate)
         found = read_release(context, candidate, registered).release
         release, reason = f"{found.model}/{found.version}", found.reason
-        _link(context, registered)
-        if declined := why_not(found, _past(context, environment), environment):
+        _show_links(context, registered)
+        if declined := explain_no_promotion(found, _read_past(context, environment), environment):
             return Completed(message=f"registered {release}; not promoted: {declined}")
     return _promote(context, ReleaseRef.parse(str(release)), environment, reason)
 
 
-def _past(context: Context, environment: str) -> list[Index]:
+def _read_past(context: Context, environment: str) -> list[Index]:
     pin = context.pin_releases()
     current = context.trusted.newest_index(context.lake, pin, environment)
     return history(context.lake, pin, current) if current else []
@@ -83,7 +83,7 @@ def _promote(context: Context, ref: ReleaseRef, environment: str, reason: str) -
     return Completed(message=message)
 
 
-def _link(context: Context, registered: Record) -> None:
+def _show_links(context: Context, registered: Record) -> None:
     release, candidate = registered.details["release"], registered.details["candidate"]
     create_markdown_artifact(
         key="links",

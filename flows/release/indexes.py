@@ -33,14 +33,14 @@ from storage.lake import Lake, Pin
 from storage.runs import Outcome, Run
 
 Kind = Literal["promotion", "rollback"]
-TOLD: dict[Kind, Literal["index.promoted", "index.rolled-back"]] = {
+EVENTS: dict[Kind, Literal["index.promoted", "index.rolled-back"]] = {
     "promotion": "index.promoted",
     "rollback": "index.rolled-back",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
+class NextIndex:
     """What the next index of an environment should say, and who wants it, why.
 
     `after` is the index that the decision was made on; a different one in its place means that
@@ -73,7 +73,7 @@ class Next:
         )
 
 
-def verified_release(
+def verify_registered(
     lake: Lake, pin: Pin, ref: registry.ReleaseRef, policy: TrustPolicy
 ) -> VerifiedRelease:
     """All numbered steps of the release's verification, on a private copy that is removed again.
@@ -85,18 +85,18 @@ def verified_release(
         return verify_release(folder, policy=policy, name=ref.model, version=ref.version)
 
 
-def publish(context: Context, following: Next) -> tuple[int, Outcome]:
+def publish_index(context: Context, following: NextIndex) -> tuple[int, Outcome]:
     """Sign and write the index; the audit log is told in the same commit.
 
     Raises: Refused, naming the winner, if another index came first.
     """
     releaser = key_access.signer(context.keys, "releaser")
-    return write(context, following, sign_index(following.index(), releaser))
+    return write_index(context, following, sign_index(following.index(), releaser))
 
 
-def write(
+def write_index(
     context: Context,
-    following: Next,
+    following: NextIndex,
     envelope: bytes,
     *,
     beside: Mapping[str, bytes] | None = None,
@@ -110,14 +110,14 @@ def write(
     trusted, environment = context.trusted, following.environment
     policy = trusted.policy
     verify_unseen(envelope, environment, policy)
-    told = audit.signed(
+    told = audit.signed_event(
         policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE),
         actor=following.actor,
         subject=f"environments/{environment}/index/{following.number}",
         role="releaser",
-        kind=TOLD[following.kind],
+        kind=EVENTS[following.kind],
         reason=following.reason,
-        detail={"release": named(ReleaseRef.of(following.release.release))},
+        detail={"release": name_release(ReleaseRef.of(following.release.release))},
     )
 
     def sign(number: int, previous: bytes | None) -> dict[str, bytes]:
@@ -127,7 +127,7 @@ def write(
     def also(run: Run) -> None:
         for path, data in (beside or {}).items():
             run.replace(path, data)
-        audit.append(run, *events, told)
+        audit.append_events(run, *events, told)
 
     number, outcome = registry.publish_index(
         context.lake,
@@ -137,7 +137,7 @@ def write(
         sign=sign,
         details={
             "kind": following.kind,
-            "release": named(ReleaseRef.of(following.release.release)),
+            "release": name_release(ReleaseRef.of(following.release.release)),
             "reason": following.reason,
             "actor": following.actor,
         },
@@ -152,17 +152,17 @@ def write(
     return number, outcome
 
 
-def names(index: Index, release: VerifiedRelease) -> bool:
+def names_release(index: Index, release: VerifiedRelease) -> bool:
     """Whether the index names exactly this release."""
     return index.release == ReleaseRef.of(release.release)
 
 
-def named(reference: ReleaseRef) -> str:
+def name_release(reference: ReleaseRef) -> str:
     """The release as people write it."""
     return f"{reference.model}/{reference.version}"
 
 
-def request_id(kind: Kind, release: registry.ReleaseRef, reason: str, *, after: int) -> str:
+def make_request_id(kind: Kind, release: registry.ReleaseRef, reason: str, *, after: int) -> str:
     """What makes two starts one: a promotion by release and reason, a rollback by its place too."""
     if kind == "promotion":
         return f"promote {release}: {reason}"
@@ -170,7 +170,7 @@ def request_id(kind: Kind, release: registry.ReleaseRef, reason: str, *, after: 
 
 
 def refuse_second(
-    following: Next, number: int, previous: bytes | None, policy: TrustPolicy
+    following: NextIndex, number: int, previous: bytes | None, policy: TrustPolicy
 ) -> None:
     """Refuse to write over a decision that came in between. Raises: Refused, naming the winner."""
     if number == following.number or previous is None:
@@ -178,6 +178,6 @@ def refuse_second(
     winner = verify_unseen(previous, following.environment, policy.for_predecessor()).index
     raise Refused(
         f"{winner.actor} wrote index {winner.number} of {winner.environment} meanwhile: "
-        f"{named(winner.release)} ({winner.reason}).",
+        f"{name_release(winner.release)} ({winner.reason}).",
         remedy="Look at `headrace model list`, and repeat the command if it is still right.",
     )

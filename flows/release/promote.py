@@ -6,7 +6,13 @@ from flows import audit
 from flows.context import Context
 from flows.keys.published_policy import publish_policy
 from flows.release.approval import propose
-from flows.release.indexes import Next, names, publish, request_id, verified_release
+from flows.release.indexes import (
+    NextIndex,
+    make_request_id,
+    names_release,
+    publish_index,
+    verify_registered,
+)
 from flows.trust.newest_index import holds, refuse_stale, standing
 from security.release.index import VerifiedIndex
 from storage import registry
@@ -53,27 +59,27 @@ def promote(context: Context, release: ReleaseRef, *, environment: str, reason: 
     # Not told to the log: one that was tampered with is no place for it.
     lake, trusted = context.lake, context.trusted
     audit.check_grown(lake, context.pin_releases(), trusted.floors)
-    with audit.refusals(context, subject=release.path, step="promotion"):
+    with audit.record_refusals(context, subject=release.path, step="promotion"):
         publish_policy(context)
         pin = context.pin_releases()
         current = standing(lake, pin, trusted, environment)
         valid = current is not None and holds(current, lake, pin, trusted)
         needed = trusted.policy.index_threshold(environment)
         view = trusted.policy if needed == 1 else trusted.policy.for_cosigner()
-        verified = verified_release(lake, pin, release, view)
+        verified = verify_registered(lake, pin, release, view)
         if current and valid:
-            if names(current.index, verified):
+            if names_release(current.index, verified):
                 number = current.index.number
                 return Promotion(environment, release, number, number, True)
             refuse_stale(lake, pin, trusted, current)
-    following = Next(
+    following = NextIndex(
         environment=environment,
         release=verified,
         kind="promotion",
         actor=context.actor,
         reason=reason,
         after=current,
-        request_id=_request(release, reason, current, valid=valid),
+        request_id=_make_request(release, reason, current, valid=valid),
     )
     if needed > 1:
         proposal = propose(context, following)
@@ -82,25 +88,25 @@ def promote(context: Context, release: ReleaseRef, *, environment: str, reason: 
     return _publish(context, release, following)
 
 
-def _request(
+def _make_request(
     release: ReleaseRef, reason: str, current: VerifiedIndex | None, *, valid: bool
 ) -> str:
     after = current.index.number if current else 0
-    request = request_id("promotion", release, reason, after=after)
+    request = make_request_id("promotion", release, reason, after=after)
     if current and not valid:
         # Its signer was revoked, or more are demanded now: what was done then is to be done again.
         return f"{request}, after index {after} lost its signature"
     return request
 
 
-def _publish(context: Context, release: ReleaseRef, following: Next) -> Promotion:
+def _publish(context: Context, release: ReleaseRef, following: NextIndex) -> Promotion:
     lake, environment = context.lake, following.environment
     try:
-        number, outcome = publish(context, following)
+        number, outcome = publish_index(context, following)
     except Refused:
         # Two starts of one promotion, under two reasons: the winner's index says the same.
         newest = context.trusted.newest_index(lake, context.pin_releases(), environment)
-        if newest is None or not names(newest.index, following.release):
+        if newest is None or not names_release(newest.index, following.release):
             raise
         number = newest.index.number
         return Promotion(environment, release, number, number, True)

@@ -1,4 +1,4 @@
-"""Proposals: indexes that wait for the signatures of more releasers.
+"""Proposals: indexes that wait for the signatures of more releasers, and what they name.
 
     environments/<name>/proposals/<n>.json   the index with the signatures it has so far
 
@@ -11,22 +11,26 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from flows.release.indexes import Kind
+from flows.release.indexes import Kind, verify_registered
 from flows.trust.installation import Trusted
 from flows.trust.newest_index import standing
 from security.errors import Untrusted
-from security.formats.envelope import Verified
+from security.formats.envelope import INTOTO, Verified, add_signature
 from security.formats.strict_json import Ordinal, from_bytes
+from security.keys.pairs import RoleSigner
+from security.policy.trust_policy import TrustPolicy
 from security.release.index import INDEX_TYPE, Index, VerifiedIndex, read_moment
+from security.release.verify import RELEASE
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
+from storage.registry import ReleaseRef
 
 LIFETIME = timedelta(days=3)
 State = Literal["open", "approved", "overtaken", "expired"]
 
 
 @dataclass(frozen=True)
-class Filed:
+class FiledProposal:
     """A proposal as it stands in the repository; `envelope` holds the index."""
 
     number: Ordinal
@@ -52,7 +56,7 @@ class Proposal:
         return read_moment(self.index.created) + LIFETIME
 
 
-def proposals(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> list[Proposal]:
+def list_proposals(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> list[Proposal]:
     """Every proposal that a releaser signed, oldest first, and what became of it."""
     current = standing(lake, pin, trusted, environment)
     return list(_read_all(lake, pin, trusted, environment, current))
@@ -81,7 +85,7 @@ def open_proposal(
     return proposal
 
 
-def signed_so_far(envelope: bytes, trusted: Trusted) -> Verified:
+def verify_signed_so_far(envelope: bytes, trusted: Trusted) -> Verified:
     """The index in an envelope that at least one releaser signed. Raises: Untrusted."""
     policy = trusted.policy.for_cosigner()
     return policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE)
@@ -90,7 +94,7 @@ def signed_so_far(envelope: bytes, trusted: Trusted) -> Verified:
 def _read_all(
     lake: Lake, pin: Pin, trusted: Trusted, environment: str, current: VerifiedIndex | None
 ) -> Iterator[Proposal]:
-    for number in numbers(lake, pin, environment):
+    for number in list_numbers(lake, pin, environment):
         try:
             yield _read(lake, pin, trusted, environment, number, current)
         except Untrusted:
@@ -106,18 +110,20 @@ def _read(
     number: int,
     current: VerifiedIndex | None,
 ) -> Proposal:
-    filed = from_bytes(Filed, lake.fs.get(pin.repository, pin.commit, path_of(environment, number)))
+    filed = from_bytes(
+        FiledProposal, lake.fs.get(pin.repository, pin.commit, path_of(environment, number))
+    )
     envelope = filed.envelope.encode()
-    signed = signed_so_far(envelope, trusted)
+    signed = verify_signed_so_far(envelope, trusted)
     index = from_bytes(Index, signed.payload)
     if (index.environment, filed.number) != (environment, number):
         raise Untrusted(f"proposal {number} of {environment} stands in another's place")
     needed = trusted.policy.index_threshold(environment)
-    state = _state(index, current)
+    state = _judge_state(index, current)
     return Proposal(number, filed.kind, index, envelope, signed.key_ids, needed, state)
 
 
-def _state(index: Index, current: VerifiedIndex | None) -> State:
+def _judge_state(index: Index, current: VerifiedIndex | None) -> State:
     if current and current.index == index:
         return "approved"
     followed = (current.index.number, current.digest) if current else (0, None)
@@ -127,7 +133,7 @@ def _state(index: Index, current: VerifiedIndex | None) -> State:
     return "expired" if expired else "open"
 
 
-def numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:
+def list_numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:
     """Numbers of the environment's proposals at the pin, oldest first."""
     prefix = f"environments/{environment}/proposals/"
     listed = lake.fs.objects(pin.repository, pin.commit, prefix=prefix)
@@ -138,3 +144,32 @@ def numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:
 def path_of(environment: str, number: int) -> str:
     """Where a proposal stands."""
     return f"environments/{environment}/proposals/{number}.json"
+
+
+def cosign_release(
+    lake: Lake,
+    pin: Pin,
+    ref: ReleaseRef,
+    policy: TrustPolicy,
+    releaser: RoleSigner,
+    *,
+    complete: bool = False,
+) -> dict[str, bytes]:
+    """The release's envelope with this releaser's signature, by path; nothing if it has enough.
+
+    The release is verified by this releaser first. Its digest is the statement's and stays.
+    Raises: Untrusted if a step fails, or if `complete` and signatures are still missing.
+    """
+    path = f"{ref.path}/{RELEASE}"
+    standing = lake.fs.get(pin.repository, pin.commit, path)
+    needed = policy.trust.roles["releaser"].threshold
+    signed = policy.for_cosigner().verify(standing, role="releaser", payload_type=INTOTO)
+    if len(signed.key_ids) >= needed:
+        return {}
+    envelope = standing
+    if releaser.public.key_id not in signed.key_ids:
+        verify_registered(lake, pin, ref, policy.for_cosigner())
+        envelope = add_signature(standing, INTOTO, releaser)
+    if complete:
+        policy.verify(envelope, role="releaser", payload_type=INTOTO)
+    return {path: envelope} if envelope != standing else {}

@@ -50,32 +50,34 @@ class _Fetched:
     policy: TrustPolicy
 
 
-def readers(context: Context, ref: ReleaseRef) -> list[Reader]:
+def list_readers(context: Context, ref: ReleaseRef) -> list[Reader]:
     """Everyone for whom the release is sealed. Raises: Untrusted, NotFound."""
     with TemporaryDirectory(prefix="headrace-") as private:
         fetched = _fetch(context, ref, Path(private))
-        return _readers(fetched.folder, fetched.policy)
+        return _read_readers(fetched.folder, fetched.policy)
 
 
-def add(context: Context, ref: ReleaseRef, name: str) -> tuple[list[Reader], bool]:
+def add_reader(context: Context, ref: ReleaseRef, name: str) -> tuple[list[Reader], bool]:
     """Let a recipient that the policy enrols open the release too; True if they already could.
 
     Raises: Untrusted for a name that is not enrolled, CannotDecrypt if no key here opens it.
     """
     with TemporaryDirectory(prefix="headrace-") as private:
         fetched = _fetch(context, ref, Path(private))
-        new, before = fetched.policy.recipient(name), _readers(fetched.folder, fetched.policy)
+        new, before = fetched.policy.recipient(name), _read_readers(fetched.folder, fetched.policy)
         if any(reader.id == new.recipient_id for reader in before):
             return before, True
         standing = (fetched.folder / STANZAS).read_bytes()
-        opener = _opener(context.keys, before)
+        opener = _find_opener(context.keys, before)
         add_recipient(fetched.folder, recipient=opener, new=new)
         wrapped = (fetched.folder / STANZAS).read_bytes()
         _publish(context, ref, standing, wrapped, new)
-        return _readers(fetched.folder, fetched.policy), False
+        return _read_readers(fetched.folder, fetched.policy), False
 
 
-def remove(context: Context, ref: ReleaseRef, who: str, reason: str) -> tuple[ReleaseRef, bool]:
+def remove_reader(
+    context: Context, ref: ReleaseRef, who: str, reason: str
+) -> tuple[ReleaseRef, bool]:
     """The release's next version, sealed anew without a reader; True if it had been made before.
 
     Trainer and releaser sign again, each what it verified; the gate evidence is about the plain
@@ -83,11 +85,11 @@ def remove(context: Context, ref: ReleaseRef, who: str, reason: str) -> tuple[Re
     """
     with TemporaryDirectory(prefix="headrace-") as private:
         fetched = _fetch(context, ref, Path(private))
-        before = _readers(fetched.folder, fetched.policy)
-        gone = _named(before, who)
-        remaining = _remaining(fetched.policy, gone)
-        opener = _opener(context.keys, before)
-        out = _sealed_anew(fetched, opener, remaining, Path(private), context.keys)
+        before = _read_readers(fetched.folder, fetched.policy)
+        gone = _find_reader(before, who)
+        remaining = _require_others(fetched.policy, gone)
+        opener = _find_opener(context.keys, before)
+        out = _seal_anew(fetched, opener, remaining, Path(private), context.keys)
         return _register(context, ref, fetched, out, gone, reason)
 
 
@@ -98,15 +100,15 @@ def _fetch(context: Context, ref: ReleaseRef, private: Path) -> _Fetched:
     return _Fetched(folder, verified, policy)
 
 
-def _readers(folder: Path, policy: TrustPolicy) -> list[Reader]:
+def _read_readers(folder: Path, policy: TrustPolicy) -> list[Reader]:
     known = {one.recipient.recipient_id: one.name for one in policy.trust.recipients}
     return [Reader(one.id, known.get(one.id, "")) for one in read_stanzas(folder).recipients]
 
 
-def _opener(home: Path, listed: list[Reader]) -> Opener:
+def _find_opener(home: Path, listed: list[Reader]) -> Opener:
     """A key at hand that the release is sealed for, those that retired included."""
     ids = {reader.id for reader in listed}
-    for opener in _openers(home):
+    for opener in _find_openers(home):
         if opener.public.recipient_id in ids:
             return opener
     raise CannotDecrypt(
@@ -115,7 +117,7 @@ def _opener(home: Path, listed: list[Reader]) -> Opener:
     )
 
 
-def _openers(home: Path) -> Iterator[Opener]:
+def _find_openers(home: Path) -> Iterator[Opener]:
     for name in RECIPIENTS:
         try:
             yield key_access.recipient(home, name)
@@ -125,7 +127,7 @@ def _openers(home: Path) -> Iterator[Opener]:
         yield recipient_in(folder, passphrase=key_access.passphrase_of(f"file:{home}"))
 
 
-def _named(listed: list[Reader], who: str) -> Reader:
+def _find_reader(listed: list[Reader], who: str) -> Reader:
     found = [r for r in listed if r.name == who or (len(who) >= 8 and r.id.startswith(who))]
     if len(found) != 1:
         names = ", ".join(reader.name or reader.id[:12] for reader in listed)
@@ -136,7 +138,7 @@ def _named(listed: list[Reader], who: str) -> Reader:
     return found[0]
 
 
-def _remaining(policy: TrustPolicy, gone: Reader) -> tuple[PublicRecipient, ...]:
+def _require_others(policy: TrustPolicy, gone: Reader) -> tuple[PublicRecipient, ...]:
     found = tuple(one for one in policy.recipients if one.recipient_id != gone.id)
     if not found:
         raise Misconfigured(
@@ -146,7 +148,7 @@ def _remaining(policy: TrustPolicy, gone: Reader) -> tuple[PublicRecipient, ...]
     return found
 
 
-def _sealed_anew(
+def _seal_anew(
     fetched: _Fetched,
     opener: Opener,
     remaining: tuple[PublicRecipient, ...],
@@ -181,7 +183,7 @@ def _register(
             version=version,
             card=card,
             created=moment_text(datetime.now(UTC)),
-            created_by=audit.line(context.actor),
+            created_by=audit.tidy_line(context.actor),
             reason=reason,
             policy=fetched.policy,
             signer=releaser,
@@ -193,7 +195,9 @@ def _register(
         removed = audit.Event(
             "recipient.removed", context.actor, new.path, reason=reason, detail={"key": gone.id}
         )
-        audit.append(run, *audit.registration(signed, new, fetched.policy, context.actor), removed)
+        audit.append_events(
+            run, *audit.registration_events(signed, new, fetched.policy, context.actor), removed
+        )
 
     build = fetched.verified.release.build
     new, outcome = registry.register(
@@ -228,7 +232,7 @@ def _publish(
         added = audit.Event(
             "recipient.added", context.actor, ref.path, detail={"key": new.recipient_id}
         )
-        audit.append(run, added)
+        audit.append_events(run, added)
         run.details.update(release=str(ref), added=new.recipient_id)
 
     context.commit_release(STAGE, records.run_id(STAGE, ref.path, new.recipient_id, before), body)

@@ -10,7 +10,7 @@ from flows import audit
 from flows.context import Context
 from flows.pipeline import Pipeline
 from flows.pipeline.card import render_card
-from flows.release.indexes import verified_release
+from flows.release.indexes import verify_registered
 from flows.trust.installation import Trusted
 from flows.trust.key_access import signer
 from security.errors import Untrusted
@@ -35,7 +35,7 @@ def register_run(candidate: str) -> str:
     return records.run_id(registry.STAGE, candidate)
 
 
-def registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
+def find_registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
     """The candidate's registration, with what it said about its release; None before it."""
     return registry.registered(lake, pipeline, register_run(candidate))
 
@@ -48,7 +48,7 @@ def read_release(context: Context, candidate: str, registered: Record) -> Verifi
     """
     ref = ReleaseRef.parse(str(registered.details["release"]))
     policy = context.trusted.policy.for_cosigner()
-    verified = verified_release(context.lake, context.pin_releases(), ref, policy)
+    verified = verify_registered(context.lake, context.pin_releases(), ref, policy)
     if verified.release.build.run_id != candidate:
         raise Untrusted(
             f"the record of candidate {candidate[:12]} names {ref}, which was not made of it",
@@ -57,7 +57,7 @@ def read_release(context: Context, candidate: str, registered: Record) -> Verifi
     return verified
 
 
-def why_not(release: ModelRelease, past: Sequence[Index], environment: str) -> str:
+def explain_no_promotion(release: ModelRelease, past: Sequence[Index], environment: str) -> str:
     """Why a registered candidate is not promoted by itself; empty if it is.
 
     `past` are the environment's indexes, oldest first. It was measured against one champion: what
@@ -83,10 +83,10 @@ def register_candidate(context: Context, candidate: str) -> Record:
     NotFound without such a candidate; the registry is then as it was.
     """
     lake, name = context.lake, context.pipeline.name
-    if found := registration(lake, name, candidate):
+    if found := find_registration(lake, name, candidate):
         return found
     path = candidates.path_of(candidate)
-    telling = audit.refusals(context, actor=ACTOR, subject=path, step="registration")
+    telling = audit.record_refusals(context, actor=ACTOR, subject=path, step="registration")
     with TemporaryDirectory(prefix="headrace-") as private, telling:
         folder = registry.download(lake, context.pin_releases(), path, Path(private) / "release")
         made = _Registration.of(context.pipeline, candidate, folder, context.trusted)
@@ -162,4 +162,4 @@ class _Registration:
 
     def tell(self, run: Run, ref: ReleaseRef, folder: Path) -> None:
         """The registration in the audit log, in its own commit."""
-        audit.append(run, *audit.registration(folder, ref, self.policy, ACTOR))
+        audit.append_events(run, *audit.registration_events(folder, ref, self.policy, ACTOR))

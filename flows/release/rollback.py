@@ -15,7 +15,13 @@ from flows.data import rollback as datasets
 from flows.keys.published_policy import publish_policy
 from flows.pipeline import Pipeline
 from flows.release.approval import propose
-from flows.release.indexes import Next, names, publish, request_id, verified_release
+from flows.release.indexes import (
+    NextIndex,
+    make_request_id,
+    names_release,
+    publish_index,
+    verify_registered,
+)
 from flows.trust.installation import Trusted
 from flows.trust.newest_index import history, standing
 from security.release.index import Index, VerifiedIndex
@@ -43,7 +49,7 @@ class RollbackRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EnvironmentPlan:
     """What a rollback would do: `left` gives way to `release`, and `data` is taken back.
 
     `current` is the newest index; if `repeated`, an earlier start of this request wrote it.
@@ -91,7 +97,7 @@ class EnvironmentRollback:
     proposal: int | None = None
 
 
-def plan_rollback(context: Context, request: RollbackRequest) -> Plan:
+def plan_rollback(context: Context, request: RollbackRequest) -> EnvironmentPlan:
     """Read and verify everything that a rollback needs, and change nothing.
 
     Raises: NotFound without an index or an earlier release, Untrusted if the release to go back
@@ -101,29 +107,29 @@ def plan_rollback(context: Context, request: RollbackRequest) -> Plan:
     environment, reason, to = request.environment, request.reason, request.to
     pin = context.pin_releases()
     audit.check_grown(lake, pin, trusted.floors)
-    current = _current(lake, pin, trusted, environment)
+    current = _require_current(lake, pin, trusted, environment)
     past = history(lake, pin, current)
     repeated = _is_repeated(lake, pin, current.index, reason, to)
-    release = _ref(current.index) if repeated else to or _before(past)
+    release = _make_ref(current.index) if repeated else to or _find_earlier(past)
     view = trusted.policy
     if view.index_threshold(environment) > 1:
         view = view.for_cosigner()
-    verified = verified_release(lake, pin, release, view)
-    if names(current.index, verified) and not repeated:
+    verified = verify_registered(lake, pin, release, view)
+    if names_release(current.index, verified) and not repeated:
         raise Refused(
             f"{environment} runs {release} already.",
             remedy="For its data alone: `headrace data rollback --all --to "
-            f"{_data_pin(pipeline, verified).commit[:12]}`.",
+            f"{_find_data_pin(pipeline, verified).commit[:12]}`.",
         )
     data = None
-    done = repeated and _data_record(lake, pipeline, environment, current.index.number)
+    done = repeated and _find_data_record(lake, pipeline, environment, current.index.number)
     if not request.keep_data and not done:
-        data = _data_plan(lake, pipeline, verified, may_run_again=request.may_run_again)
-    left = _ref(past[-2] if repeated else current.index)
-    return Plan(request, current, left, release, verified, repeated, data)
+        data = _plan_data(lake, pipeline, verified, may_run_again=request.may_run_again)
+    left = _make_ref(past[-2] if repeated else current.index)
+    return EnvironmentPlan(request, current, left, release, verified, repeated, data)
 
 
-def carry_out(context: Context, plan: Plan) -> EnvironmentRollback:
+def carry_out(context: Context, plan: EnvironmentPlan) -> EnvironmentRollback:
     """The planned release by a new index, then the pipeline's datasets to its data pin.
 
     Predictions stay: they are what was answered.
@@ -132,18 +138,18 @@ def carry_out(context: Context, plan: Plan) -> EnvironmentRollback:
     number = plan.current.index.number
     if not plan.repeated:
         publish_policy(context)
-        following = _next(plan, context.actor)
+        following = _make_next(plan, context.actor)
         if context.trusted.policy.index_threshold(plan.environment) > 1:
             proposal = propose(context, following)
             return EnvironmentRollback(
                 plan.environment, plan.left, plan.release, number, None, False, proposal
             )
-        number, _ = publish(context, following)
+        number, _ = publish_index(context, following)
     if plan.data is not None and not plan.data.is_done:
         datasets.carry_out(
             context.lake,
             plan.data,
-            request_id=_data_request(plan.environment, number),
+            request_id=_name_data_request(plan.environment, number),
             on=MAIN,
             reason=plan.reason,
             actor=context.actor,
@@ -155,12 +161,12 @@ def carry_out(context: Context, plan: Plan) -> EnvironmentRollback:
         left=plan.left,
         release=plan.release,
         index=number,
-        data=_data_record(context.lake, context.pipeline, plan.environment, number),
+        data=_find_data_record(context.lake, context.pipeline, plan.environment, number),
         already=plan.is_done,
     )
 
 
-def _current(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex:
+def _require_current(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex:
     found = standing(lake, pin, trusted, environment)
     if found is None:
         raise NotFound(
@@ -170,55 +176,55 @@ def _current(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> Verifi
     return found
 
 
-def _before(past: list[Index]) -> ReleaseRef:
+def _find_earlier(past: list[Index]) -> ReleaseRef:
     """What ran before the current release was first promoted: rollbacks never lead forward."""
     current = past[-1].release
     first = next(position for position, index in enumerate(past) if index.release == current)
     if first == 0:
         raise NotFound(
-            f"Nothing ran in {past[-1].environment} before {_ref(past[-1])}.",
+            f"Nothing ran in {past[-1].environment} before {_make_ref(past[-1])}.",
             remedy="Name the release with --to MODEL/VERSION.",
         )
-    return _ref(past[first - 1])
+    return _make_ref(past[first - 1])
 
 
 def _is_repeated(lake: Lake, pin: Pin, current: Index, reason: str, to: ReleaseRef | None) -> bool:
     """Whether a rollback for this very reason wrote the current index."""
-    release = _ref(current)
+    release = _make_ref(current)
     if to not in (None, release):
         return False
-    request = request_id("rollback", release, reason, after=current.number - 1)
+    request = make_request_id("rollback", release, reason, after=current.number - 1)
     run = records.run_id("serve", current.environment, request)
     return records.find(lake, pin.repository, pin.commit, stage="serve", run=run) is not None
 
 
-def _next(plan: Plan, actor: str) -> Next:
+def _make_next(plan: EnvironmentPlan, actor: str) -> NextIndex:
     after = plan.current.index.number
-    return Next(
+    return NextIndex(
         environment=plan.environment,
         release=plan.verified,
         kind="rollback",
         actor=actor,
         reason=plan.reason,
         after=plan.current,
-        request_id=request_id("rollback", plan.release, plan.reason, after=after),
+        request_id=make_request_id("rollback", plan.release, plan.reason, after=after),
     )
 
 
-def _data_plan(
+def _plan_data(
     lake: Lake, pipeline: Pipeline, verified: VerifiedRelease, *, may_run_again: bool
 ) -> datasets.Plan:
     return datasets.plan(
         lake,
         head=lake.pin(pipeline.repository),
-        to=_data_pin(pipeline, verified),
+        to=_find_data_pin(pipeline, verified),
         datasets=[dataset.name for dataset in pipeline.datasets],
         may_run_again=may_run_again,
         missing_ok=True,
     )
 
 
-def _data_pin(pipeline: Pipeline, verified: VerifiedRelease) -> Pin:
+def _find_data_pin(pipeline: Pipeline, verified: VerifiedRelease) -> Pin:
     """The one commit of the pipeline's data that the release was trained on."""
     pins = verified.release.build.data.values()
     commits = {pin.commit for pin in pins if pin.repository == pipeline.repository}
@@ -230,16 +236,18 @@ def _data_pin(pipeline: Pipeline, verified: VerifiedRelease) -> Pin:
     return Pin(pipeline.repository, commits.pop())
 
 
-def _data_record(lake: Lake, pipeline: Pipeline, environment: str, number: int) -> Record | None:
+def _find_data_record(
+    lake: Lake, pipeline: Pipeline, environment: str, number: int
+) -> Record | None:
     """The datasets' rollback that belongs to the index, if it was done."""
-    run = records.run_id(rollback.STAGE, _data_request(environment, number))
+    run = records.run_id(rollback.STAGE, _name_data_request(environment, number))
     repository = pipeline.repository
     return records.find(lake, repository, MAIN, stage=rollback.STAGE, run=run)
 
 
-def _data_request(environment: str, number: int) -> str:
+def _name_data_request(environment: str, number: int) -> str:
     return f"{environment} index {number}"
 
 
-def _ref(index: Index) -> ReleaseRef:
+def _make_ref(index: Index) -> ReleaseRef:
     return ReleaseRef(index.release.model, index.release.version)

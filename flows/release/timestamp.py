@@ -29,7 +29,7 @@ def refresh_timestamp(context: Context, *, environment: str) -> bool:
     current, now = trusted.newest_index(lake, pin, environment), datetime.now(UTC)
     if (
         current is None
-        or _valid_until(lake, pin, trusted, environment, current) > now + RENEW_BEFORE
+        or _find_expiry(lake, pin, trusted, environment, current) > now + RENEW_BEFORE
     ):
         return False
     envelope = sign_timestamp(
@@ -40,11 +40,11 @@ def refresh_timestamp(context: Context, *, environment: str) -> bool:
     )
     stamp = f"environments/{environment}/index/{current.index.number}.timestamp"
     verified = trusted.policy.verify(envelope, role="timestamp", payload_type=TIMESTAMP_TYPE)
-    told = audit.signed(verified, actor=STAGE, subject=stamp, role="timestamp")
+    told = audit.signed_event(verified, actor=STAGE, subject=stamp, role="timestamp")
 
     def body(run: Run) -> None:
         run.replace(f"{stamp}.json", envelope)
-        audit.append(run, told)
+        audit.append_events(run, told)
         run.details.update(environment=environment, index=current.index.number)
 
     run_id = _run_id(lake, pin, trusted, current, now)
@@ -61,7 +61,7 @@ def _run_id(lake: Lake, pin: Pin, trusted: Trusted, current: VerifiedIndex, now:
     return records.run_id(STAGE, environment, current.digest, standing, f"{now:%Y-%m-%dT%H}")
 
 
-def _valid_until(
+def _find_expiry(
     lake: Lake, pin: Pin, trusted: Trusted, environment: str, current: VerifiedIndex
 ) -> datetime:
     """When the standing timestamp ends; the beginning of time if there is none that holds."""

@@ -262,13 +262,13 @@ def test_36_of_two_releasers_at_once_one_wins_and_the_other_is_told_who(
     """Both have read index 2 before either writes."""
     site, both_decided = served.site, threading.Barrier(2, timeout=60)
     third = site.register(site.land("N4"))
-    publish, told = promoting.publish, dict[str, str]()
+    publish, told = promoting.publish_index, dict[str, str]()
 
     def at_once(*given: Any) -> Any:
         both_decided.wait()
         return publish(*given)
 
-    monkeypatch.setattr(promoting, "publish", at_once)
+    monkeypatch.setattr(promoting, "publish_index", at_once)
 
     def run(who: str, ref: ReleaseRef) -> None:
         try:

@@ -51,7 +51,7 @@ def event(number: int = 1, **changes: Any) -> audit.Event:
 
 def write_log(site: Any, lines: list[bytes]) -> None:
     """What somebody with write access to the lake could do: another log with a head that fits."""
-    now = reading.peaks(site.lake, head(site).repository, "main")
+    now = reading.read_peaks(site.lake, head(site).repository, "main")
     size = len(lines)
     files: dict[str, bytes | None] = {
         reading.segment_path(number): b"".join(
@@ -258,7 +258,7 @@ def test_writers_at_once_lose_and_reorder_nothing(repo: str, lake: Lake) -> None
         try:
             mine = Lake(lake.access)
             for number in range(4):
-                audit.record(mine, repo, event(number, actor=name))
+                audit.record_events(mine, repo, event(number, actor=name))
         except BaseException as error:
             problems.append(error)
 
@@ -285,7 +285,7 @@ def test_a_log_longer_than_a_segment_reads_back_whole(repo: str, lake: Lake) -> 
             f"{repo}-releases",
             stage="audit",
             run_id=uuid.uuid4().hex,
-            body=lambda run: audit.append(run, *(event(n) for n in range(50))),
+            body=lambda run: audit.append_events(run, *(event(n) for n in range(50))),
         ).pin
     assert pin is not None
     assert len(audit.read_log(lake, pin).entries) == 150
@@ -296,7 +296,7 @@ def test_a_log_longer_than_a_segment_reads_back_whole(repo: str, lake: Lake) -> 
 def test_an_append_reads_two_objects_whatever_the_log_holds(
     repo: str, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    audit.record(lake, repo, event(1))
+    audit.record_events(lake, repo, event(1))
     asked: list[str] = []
     get = LakeFS.get
 
@@ -305,7 +305,7 @@ def test_an_append_reads_two_objects_whatever_the_log_holds(
         return get(self, repository, ref, path)
 
     monkeypatch.setattr(LakeFS, "get", counted)
-    audit.record(lake, repo, event(2))
+    audit.record_events(lake, repo, event(2))
     assert [path for path in asked if path.startswith("audit/")] == [
         "audit/head.json",
         "audit/entries/00000000.jsonl",
@@ -320,11 +320,11 @@ def test_what_the_lake_does_not_take_waits_in_the_spool_and_is_told_once(
 
     with monkeypatch.context() as broken:
         broken.setattr("flows.audit.writing.commit_once", lost)
-        audit.record(lake, repo, event(1), spool_folder=tmp_path / "spool")
-        audit.record(lake, repo, event(1), spool_folder=tmp_path / "spool")
+        audit.record_events(lake, repo, event(1), spool_folder=tmp_path / "spool")
+        audit.record_events(lake, repo, event(1), spool_folder=tmp_path / "spool")
     assert len(list((tmp_path / "spool").iterdir())) <= 2
-    audit.record(lake, repo, event(2), spool_folder=tmp_path / "spool")
-    audit.record(lake, repo, event(2), spool_folder=tmp_path / "spool")
+    audit.record_events(lake, repo, event(2), spool_folder=tmp_path / "spool")
+    audit.record_events(lake, repo, event(2), spool_folder=tmp_path / "spool")
     found = audit.read_log(lake, registry.head(lake, repo)).entries
     assert {e.subject for e in found} == {"models/flights/1", "models/flights/2"}
     assert list((tmp_path / "spool").iterdir()) == []
@@ -333,15 +333,15 @@ def test_what_the_lake_does_not_take_waits_in_the_spool_and_is_told_once(
 def test_what_services_leave_is_collected_and_only_refusals_are_believed(
     repo: str, lake: Lake, tmp_path: Path
 ) -> None:
-    spool.keep(tmp_path, event(1, actor="prediction service of production"))
-    assert audit.leave(lake, repo, tmp_path)
+    spool.keep_event(tmp_path, event(1, actor="prediction service of production"))
+    assert audit.hand_over(lake, repo, tmp_path)
     forged = event(2, kind="index.promoted")
     for_ana = to_bytes(event(3, actor="ana"))
     lake.fs.put(repo, LANDING, "audit/for-ana.json", for_ana)
     for name, data in (("forged", to_bytes(forged)), ("junk", b"{"), ("large", b"x" * 20_000)):
         lake.fs.put(repo, LANDING, f"audit/{name}.json", data)
-    assert audit.collect(lake, repo) == 1
-    assert audit.collect(lake, repo) == 0
+    assert audit.collect_events(lake, repo) == 1
+    assert audit.collect_events(lake, repo) == 0
     (found,) = audit.read_log(lake, registry.head(lake, repo)).entries
     assert (found.kind, found.actor) == ("refused", "prediction service of production")
 
@@ -355,7 +355,7 @@ def test_a_failed_decryption_is_told_with_what_the_caller_never_gets(
     error.detail = "stanza 2 is of another recipient"  # type: ignore[attr-defined]
     with (
         pytest.raises(CannotDecrypt),
-        audit.refusals(context, subject="models/flights/1", step="download"),
+        audit.record_refusals(context, subject="models/flights/1", step="download"),
     ):
         raise error
     (found,) = audit.read_log(lake, registry.head(lake, repo)).entries
@@ -370,8 +370,8 @@ def test_a_failed_decryption_is_told_with_what_the_caller_never_gets(
 def test_text_of_others_cannot_break_a_line_or_name_what_a_library_said(
     repo: str, lake: Lake
 ) -> None:
-    told = audit.refusal("eve\n\u202e", "models/flights/1", ValueError("secret=abc"))
-    audit.record(lake, repo, told)
+    told = audit.refusal_event("eve\n\u202e", "models/flights/1", ValueError("secret=abc"))
+    audit.record_events(lake, repo, told)
     (found,) = audit.read_log(lake, registry.head(lake, repo)).entries
     assert (found.actor, found.reason) == ("eve \N{REPLACEMENT CHARACTER}", "ValueError")
 

@@ -15,8 +15,8 @@ import pytest
 from lakefs_client.models import CommitCreation
 
 from flows.errors import Misconfigured
-from flows.keys.published_policy import published_policy
-from flows.keys.signed_history import stood_at
+from flows.keys.published_policy import read_published_policy
+from flows.keys.signed_history import find_commit_at
 from security.errors import BadKey, Untrusted
 from security.policy.key_homes import load_signer
 from storage import registry
@@ -65,7 +65,7 @@ def test_a_rotated_key_stays_believed_for_what_it_had_signed(served: Any, role: 
     site.promote(third)
     assert site.served() == "3: 3"
     pin = registry.head(site.lake, site.pipeline.name)
-    assert published_policy(site.lake, pin, site.policy.root) == site.policy
+    assert read_published_policy(site.lake, pin, site.policy.root) == site.policy
     again = site.read("keys", "rotate", role)
     assert (again["already"], again["edition"]) == (True, done["edition"])
 
@@ -151,11 +151,11 @@ def test_a_commit_that_its_maker_dated_back_is_not_what_stood_at_the_cut_off(ser
     dated = CommitCreation(message="old", metadata={}, date=int(cut_off.timestamp()))
     forged = fs._api.commits.commit(repository, "backdated", dated).id
     assert next(iter(fs.log(repository, forged))).created_at == int(cut_off.timestamp())
-    found = stood_at(site.lake, Pin(repository, forged), cut_off)
+    found = find_commit_at(site.lake, Pin(repository, forged), cut_off)
     assert found is not None
     oldest = [c.id for c in commits if c.created_at == commits[-1].created_at]
     assert found.commit == oldest[0]
-    assert stood_at(site.lake, head, cut_off - timedelta(days=1)) is None
+    assert find_commit_at(site.lake, head, cut_off - timedelta(days=1)) is None
 
 
 def test_a_new_epoch_wants_a_minimum_for_every_environment(served: Any) -> None:

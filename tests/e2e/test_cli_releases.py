@@ -11,7 +11,7 @@ import pytest
 from flows.audit import read_log
 from flows.data import rollback as datasets
 from flows.errors import Misconfigured
-from flows.keys.published_policy import publish_policy, published_policy
+from flows.keys.published_policy import publish_policy, read_published_policy
 from flows.release import rollback
 from flows.release.rollback import RollbackRequest, plan_rollback
 from flows.trust.installation import Trusted
@@ -52,7 +52,7 @@ def test_promotion_publishes_the_policy_and_is_a_no_op_the_second_time(site: Any
     first = site.promote(ref)
     head = registry.head(site.lake, site.pipeline.name)
     assert (first.index, first.already) == (1, False)
-    assert published_policy(site.lake, head, site.policy.root) == site.policy
+    assert read_published_policy(site.lake, head, site.policy.root) == site.policy
     again = site.promote(ref, reason="reconciled")
     assert (again.index, again.newest, again.already) == (1, 1, True)
     assert registry.head(site.lake, site.pipeline.name) == head

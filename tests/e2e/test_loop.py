@@ -38,7 +38,7 @@ from flows.monitor.decide import Decision, decision_id
 from flows.monitor.evidence import MonitorEvidence, Window
 from flows.monitor.flow import DETECTED
 from flows.reconcile import flow as reconcile
-from flows.release.register import registration
+from flows.release.register import find_registration
 from flows.settings import Settings
 from flows.tables import PREDICTIONS
 from flows.trust.installation import Trusted
@@ -134,7 +134,7 @@ class Machine:
 
     def release(self, candidate: str) -> str | None:
         """The release that came of a candidate."""
-        found = registration(self.context.lake, self.context.pipeline.name, candidate)
+        found = find_registration(self.context.lake, self.context.pipeline.name, candidate)
         return str(found.details["release"]) if found else None
 
     def decide_to_retrain(self, evidence_rows: int) -> str:

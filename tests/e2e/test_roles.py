@@ -28,7 +28,12 @@ from flows.learn.window import prepare
 from flows.pipeline import Gate, Pipeline
 from flows.reconcile import flow as reconcile
 from flows.release.promote import promote
-from flows.release.register import read_release, register_candidate, registration, why_not
+from flows.release.register import (
+    explain_no_promotion,
+    find_registration,
+    read_release,
+    register_candidate,
+)
 from flows.train.candidate import Candidate, make_candidate
 from flows.train.seal import Trained, sealed_candidate
 from flows.trust.installation import Trusted
@@ -363,7 +368,7 @@ def test_a_failed_gate_is_signed_as_failed_and_never_released(house: House) -> N
     with pytest.raises(Untrusted, match="a gate did not pass"):
         house.register(candidate)
     assert house.versions() == before
-    assert registration(house.lake, house.pipeline.name, candidate) is None
+    assert find_registration(house.lake, house.pipeline.name, candidate) is None
 
 
 def test_evidence_about_another_candidate_is_not_taken_for_this_ones(house: House) -> None:
@@ -522,15 +527,20 @@ def test_a_release_is_promoted_by_itself_only_over_the_champion_it_was_measured_
 ) -> None:
     release = replace(statement(branch), parent=against)
     past = [index_of(NamedRelease("t", 1, running, "models/t/1"))] if running else []
-    assert why_not(release, past, "production") == why
+    assert explain_no_promotion(release, past, "production") == why
 
 
 def test_a_release_that_was_rolled_back_does_not_come_back_by_itself() -> None:
     old = NamedRelease("t", 1, "11" * 32, "models/t/1")
     release = replace(statement("main"), parent=old.digest)
     past = [index_of(old), index_of(NamedRelease.of(release)), index_of(old)]
-    assert why_not(release, past, "production") == "production ran it before and left it for t/1"
-    assert why_not(release, past[:2], "production") == "", "a second start of what was done"
+    assert (
+        explain_no_promotion(release, past, "production")
+        == "production ran it before and left it for t/1"
+    )
+    assert explain_no_promotion(release, past[:2], "production") == "", (
+        "a second start of what was done"
+    )
 
 
 def statement(branch: str) -> ModelRelease:

@@ -27,7 +27,7 @@ from flows import audit
 from flows.pipeline import load_pipeline
 from flows.service.models.admit import Admission, Admitted
 from flows.service.models.offer import Source
-from flows.tables import predictions
+from flows.tables import predictions_dataset
 from security.errors import Untrusted
 from security.formats.strict_json import to_bytes
 from security.keys.pairs import Signer
@@ -402,8 +402,8 @@ def test_what_the_service_refused_reaches_the_audit_log_once(house: House) -> No
         running.serves(f"{house.name}/{good}")
         house.index(bad)
         running.until(lambda s: s["refused"])
-        running.until(lambda _: audit.collect(house.lake, house.name))
-        assert audit.collect(house.lake, house.name) == 0
+        running.until(lambda _: audit.collect_events(house.lake, house.name))
+        assert audit.collect_events(house.lake, house.name) == 0
     (told,) = audit.read_log(house.lake, registry.head(house.lake, house.name)).entries
     assert (told.kind, told.subject) == ("refused", f"models/{house.name}/{bad}")
     assert told.actor == f"prediction service of {ENVIRONMENT}"
@@ -463,7 +463,7 @@ def test_predictions_survive_kill_9_and_land_as_the_predictions_table(
     frame = delivered(house)
     monkeypatch.syspath_prepend(house.folder)
     monkeypatch.delitem(sys.modules, "tiny", raising=False)
-    contract = predictions(load_pipeline("tiny:pipeline")).contract
+    contract = predictions_dataset(load_pipeline("tiny:pipeline")).contract
     contract.validate(frame)
     assert frame.height == 60
     one = frame.filter(request_id="r7").sort("trip")

@@ -9,7 +9,7 @@ import typer
 from flows.cli.options import AsJson, Limit, PipelineName
 
 if TYPE_CHECKING:
-    from flows.audit.examine import Examined
+    from flows.audit.examine import LogExamination
     from security.audit.log import Checkpoint, Entry
 
 app = typer.Typer(
@@ -77,7 +77,7 @@ def prove(
     pipeline: PipelineName = None,
 ) -> None:
     """Write the proof that the log tells of a release, for `python -m security audit-proof`."""
-    from flows.audit.proof import proof_of
+    from flows.audit.proof import make_proof
     from flows.cli.terminal import say, tell
     from flows.context import open_context
     from flows.release.catalog import read_policy
@@ -87,7 +87,7 @@ def prove(
     context, ref = open_context(pipeline), ReleaseRef.parse(release)
     pin = context.pin_releases()
     policy = read_policy(context, pin)
-    proof = proof_of(context.lake, pin, ref, policy)
+    proof = make_proof(context.lake, pin, ref, policy)
     if out is None:
         say(to_text(proof).rstrip())
         return
@@ -98,14 +98,14 @@ def prove(
 @app.command()
 def checkpoint(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """Sign the log as it stands, if it grew; needs the timestamp role's key."""
-    from flows.audit.checkpoint import refresh_checkpoint, standing_checkpoint
+    from flows.audit.checkpoint import read_checkpoint, refresh_checkpoint
     from flows.cli.terminal import actor, say, show_json
     from flows.context import open_context
 
     context = open_context(pipeline).acting(actor(), command="headrace audit checkpoint")
     signed = refresh_checkpoint(context)
     policy = context.trusted.policy
-    standing = standing_checkpoint(context.lake, context.pin_releases(), policy)
+    standing = read_checkpoint(context.lake, context.pin_releases(), policy)
     if as_json:
         show_json({"signed": signed, "checkpoint": standing})
     else:
@@ -128,7 +128,7 @@ def _told(checkpoint: "Checkpoint | None") -> str:
     return f"checkpoint of {checkpoint.created} over {checkpoint.size} entries"
 
 
-def _document(found: "Examined") -> dict[str, object]:
+def _document(found: "LogExamination") -> dict[str, object]:
     return {
         "entries": found.size,
         "root": found.root,
@@ -139,7 +139,7 @@ def _document(found: "Examined") -> dict[str, object]:
     }
 
 
-def _show(found: "Examined") -> None:
+def _show(found: "LogExamination") -> None:
     from flows.cli.terminal import say, tell
 
     say(f"1. log: {found.size} entries, root {found.root}")

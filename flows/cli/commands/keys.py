@@ -10,7 +10,7 @@ import typer
 from flows.cli.options import AsJson, PipelineName, Yes
 
 if TYPE_CHECKING:
-    from flows.keys.signed_history import Kept
+    from flows.keys.signed_history import SignedPayload
     from security.policy.edition import Ceremony
 
 app = typer.Typer(name="keys", help="Keys of the roles that sign.", no_args_is_help=True)
@@ -69,10 +69,10 @@ def init(
 def list_keys(as_json: AsJson = False) -> None:
     """List every key that the policy enrols or has retired, and where this machine's are."""
     from flows.cli.terminal import show_json, show_table
-    from flows.keys.key_table import listed
+    from flows.keys.key_table import list_keys
     from flows.settings import Settings
 
-    found = listed(Settings.load().keys)
+    found = list_keys(Settings.load().keys)
     if as_json:
         show_json(found)
         return
@@ -105,12 +105,12 @@ def rotate(
     """Enrol a new key; the old one stays believed for everything that it had signed by now."""
     from flows.cli.terminal import actor
     from flows.context import open_context
-    from flows.keys.brought_keys import Brought
-    from flows.keys.ceremonies import Request, rotated
+    from flows.keys.brought_keys import BroughtKey
+    from flows.keys.ceremonies import CeremonyRequest, rotate_key
 
     context = open_context(pipeline).acting(actor())
-    brought = Brought(root_key, root_passphrase_file)
-    request = Request(
+    brought = BroughtKey(root_key, root_passphrase_file)
+    request = CeremonyRequest(
         name,
         reason,
         replaces=replaces,
@@ -118,7 +118,7 @@ def rotate(
         passphrase=_phrase(passphrase_file),
         minimum_index=_numbers(minimum_index or []),
     )
-    done, kept = rotated(context, request, brought)
+    done, kept = rotate_key(context, request, brought)
     _tell(done, kept, as_json=as_json)
 
 
@@ -145,14 +145,14 @@ def revoke(
     """Stop believing a key, and enrol a new one in its place."""
     from flows.cli.terminal import actor, confirm
     from flows.context import open_context
-    from flows.keys.brought_keys import Brought
-    from flows.keys.ceremonies import Request, revoked
+    from flows.keys.brought_keys import BroughtKey
+    from flows.keys.ceremonies import CeremonyRequest, revoke_key
 
     context = open_context(pipeline).acting(actor())
-    brought = Brought(root_key, root_passphrase_file)
-    request = Request(name, reason, cut_off=cut_off, passphrase=_phrase(passphrase_file))
+    brought = BroughtKey(root_key, root_passphrase_file)
+    request = CeremonyRequest(name, reason, cut_off=cut_off, passphrase=_phrase(passphrase_file))
     confirm(f"Revoke {name}? Statements that only it signed stop verifying.", yes=yes)
-    done, kept = revoked(context, request, brought)
+    done, kept = revoke_key(context, request, brought)
     _tell(done, kept, as_json=as_json)
 
 
@@ -172,12 +172,12 @@ def enrol(
     """Enrol one more pair for a role, or one more recipient; its owner keeps the private half."""
     from flows.cli.terminal import actor
     from flows.context import open_context
-    from flows.keys.brought_keys import Brought
-    from flows.keys.ceremonies import enrolled
+    from flows.keys.brought_keys import BroughtKey
+    from flows.keys.ceremonies import enrol_key
 
     context = open_context(pipeline).acting(actor())
-    brought = Brought(root_key, root_passphrase_file)
-    _tell(enrolled(context, role, public_key, brought), [], as_json=as_json)
+    brought = BroughtKey(root_key, root_passphrase_file)
+    _tell(enrol_key(context, role, public_key, brought), [], as_json=as_json)
 
 
 @app.command()
@@ -190,18 +190,18 @@ def make(
 ) -> None:
     """Make a key that nobody has enrolled yet, and print its public half."""
     from flows.cli.terminal import say
-    from flows.keys.ceremonies import made
+    from flows.keys.ceremonies import make_key
 
-    say(made(role, folder, _phrase(passphrase_file, make=True)))
+    say(make_key(role, folder, _phrase(passphrase_file, make=True)))
 
 
 @app.command()
 def pin(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """Pin the root that the pinned one has named as its successor."""
     from flows.context import open_context
-    from flows.keys.ceremonies import pinned
+    from flows.keys.ceremonies import pin_root
 
-    _tell(pinned(open_context(pipeline)), [], as_json=as_json)
+    _tell(pin_root(open_context(pipeline)), [], as_json=as_json)
 
 
 @app.command("export-public")
@@ -209,11 +209,11 @@ def export_public(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A new file, or - for stdout.")],
 ) -> None:
     """Write every public key that the policy enrols, for others to pin or to audit."""
-    from flows.keys.ceremonies import public_keys
+    from flows.keys.ceremonies import export_public_keys
     from flows.settings import Settings
     from security.files import replace_file
 
-    document = public_keys(Settings.load().keys)
+    document = export_public_keys(Settings.load().keys)
     if file == "-":
         sys.stdout.write(document.decode())
     else:
@@ -238,12 +238,12 @@ def _numbers(given: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _tell(done: "Ceremony", kept: "Sequence[Kept]", *, as_json: bool) -> None:
+def _tell(done: "Ceremony", kept: "Sequence[SignedPayload]", *, as_json: bool) -> None:
     from flows.cli.terminal import say, show_json, tell
-    from flows.keys.brought_keys import told
+    from flows.keys.brought_keys import describe_ceremony
 
     if as_json:
-        show_json(told(done, kept))
+        show_json(describe_ceremony(done, kept))
         return
     if done.already:
         tell("This was done before; nothing was changed now.")

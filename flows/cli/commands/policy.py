@@ -22,13 +22,13 @@ def show(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     """Show the policy in the keys folder, verified, and what the definition would change in it."""
     from flows.cli.terminal import show_json, tell
     from flows.context import load_definition
-    from flows.keys.next_rules import drafted
+    from flows.keys.next_rules import draft_rules
     from security.formats.strict_json import to_json
     from security.policy.edition import policy_in
 
     settings, definition = load_definition(pipeline)
     policy = policy_in(settings.keys)
-    unsigned = drafted(policy.rules, definition) != policy.rules
+    unsigned = draft_rules(policy.rules, definition) != policy.rules
     if as_json:
         trust, rules = to_json(policy.trust), to_json(policy.rules)
         show_json({"trust": trust, "rules": rules, "definition_differs": unsigned})
@@ -71,21 +71,21 @@ def sign(
     """Sign the definition's gates and types as the next rules, and the numbers given; publish."""
     from flows.cli.terminal import actor, say, show_json
     from flows.context import open_context
-    from flows.keys.brought_keys import Brought
-    from flows.keys.next_rules import Numbered, signed
+    from flows.keys.brought_keys import BroughtKey
+    from flows.keys.next_rules import TrustNumbers, sign_rules
 
     context = open_context(pipeline).acting(actor())
-    numbered = Numbered(
+    numbered = TrustNumbers(
         releasers=_numbers(releasers, "--releasers"),
         thresholds=_numbers(threshold, "--threshold"),
         minimum_index=_numbers(minimum_index, "--minimum-index"),
     )
-    policy, changed = signed(
+    policy, changed = sign_rules(
         context,
         numbered,
         require_clean_code=require_clean_code,
-        policy_key=Brought(policy_key, key_passphrase_file),
-        root_key=Brought(root_key, key_passphrase_file),
+        policy_key=BroughtKey(policy_key, key_passphrase_file),
+        root_key=BroughtKey(root_key, key_passphrase_file),
     )
     edition = [policy.trust.epoch, policy.trust.version, policy.rules.version]
     if as_json:

@@ -7,7 +7,7 @@ import typer
 from flows.cli.options import AsJson, MayRunAgain, PipelineName, Reason, Yes
 
 if TYPE_CHECKING:
-    from flows.release.rollback import EnvironmentRollback, Plan
+    from flows.release.rollback import EnvironmentPlan, EnvironmentRollback
 
 app = typer.Typer()
 
@@ -46,7 +46,7 @@ def rollback(
         _show(done)
 
 
-def _show_plan(plan: "Plan") -> None:
+def _show_plan(plan: "EnvironmentPlan") -> None:
     from flows.cli.commands.data.rollback import show_plan
     from flows.cli.terminal import tell
 

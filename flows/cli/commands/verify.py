@@ -8,7 +8,7 @@ import typer
 from flows.cli.options import AsJson, PipelineName
 
 if TYPE_CHECKING:
-    from flows.release.catalog import Checked
+    from flows.release.catalog import CheckedRelease
     from security.policy.trust_policy import TrustPolicy
 
 app = typer.Typer()
@@ -27,13 +27,13 @@ def verify(
     """Verify a registered release: every step is named; exit code 0 only if all hold."""
     from flows.cli.terminal import show_json
     from flows.context import open_context
-    from flows.release.catalog import check, copy_release, read_policy
+    from flows.release.catalog import check_release, copy_release, read_policy
     from storage.registry import ReleaseRef
 
     context, ref = open_context(pipeline), ReleaseRef.parse(release)
     pin = context.pin_releases()
     policy = read_policy(context, pin)
-    found = check(context.lake, pin, ref, policy)
+    found = check_release(context.lake, pin, ref, policy)
     if copy_to and found.verified:
         copy_release(context.lake, pin, ref, copy_to)
     if as_json:
@@ -44,7 +44,7 @@ def verify(
         raise typer.Exit(1)
 
 
-def _document(found: "Checked", ref: str, policy: "TrustPolicy") -> dict[str, object]:
+def _document(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> dict[str, object]:
     from security.release.story import account
 
     told = account(found.verified, policy) if found.verified else {"digest": None}
@@ -53,7 +53,7 @@ def _document(found: "Checked", ref: str, policy: "TrustPolicy") -> dict[str, ob
     return {**told, "release": ref, "verified": verified, "steps": found.steps, "problem": problem}
 
 
-def _show(found: "Checked", ref: str, policy: "TrustPolicy") -> None:
+def _show(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> None:
     from flows.cli.terminal import say, tell
     from security.release.story import story
 

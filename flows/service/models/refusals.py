@@ -50,18 +50,18 @@ class RefusalOutbox:
     def keep(self, refusal: Refusal, error: Exception) -> None:
         """Keep a refusal durably. It never raises: what serves goes on."""
         path = f"environments/{self._environment}/index/{refusal.index}"
-        event = audit.refusal(
+        event = audit.refusal_event(
             f"{audit.SERVICE}{self._environment}",
             f"models/{refusal.release}" if refusal.release else path,
             error,
             step=refusal.step,
             detail={"index": str(refusal.index)},
         )
-        spool.keep(self._folder, event)
+        spool.keep_event(self._folder, event)
 
     def hand_in(self) -> None:
         """Leave what is kept where it is collected; after a failure again in half a minute."""
         if time.monotonic() < self._retry_at:
             return
-        if not audit.leave(self._lake, self._pipeline, self._folder):
+        if not audit.hand_over(self._lake, self._pipeline, self._folder):
             self._retry_at = time.monotonic() + RETRY_S

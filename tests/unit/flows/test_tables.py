@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from examples.flights.pipeline import pipeline as flights
-from flows.tables import predictions
+from flows.tables import predictions_dataset
 
 
 def served(**changes: object) -> pl.DataFrame:
@@ -13,13 +13,14 @@ def served(**changes: object) -> pl.DataFrame:
     row = {"request_id": "r", "flight_id": "f", "at": now, "predicted_at": now}
     row |= {"release": "flights/3", "score": 0.25, **dict.fromkeys(flights.features), **changes}
     schema = {
-        name: column.dtype for name, column in predictions(flights).contract.columns().items()
+        name: column.dtype
+        for name, column in predictions_dataset(flights).contract.columns().items()
     }
     return pl.DataFrame([row], schema=schema)
 
 
 def test_predictions_carry_every_feature_and_are_keyed_by_request_and_row():
-    table = predictions(flights)
+    table = predictions_dataset(flights)
     assert table.key == ("request_id", "flight_id")
     assert issubclass(table.contract, dy.Schema)
     assert table.contract.is_valid(served())
@@ -28,4 +29,4 @@ def test_predictions_carry_every_feature_and_are_keyed_by_request_and_row():
 
 @pytest.mark.parametrize("wrong", [{"score": 1.5}, {"release": "flights"}, {"request_id": None}])
 def test_a_prediction_that_breaks_its_contract_is_seen(wrong):
-    assert not predictions(flights).contract.is_valid(served(**wrong))
+    assert not predictions_dataset(flights).contract.is_valid(served(**wrong))

@@ -28,11 +28,11 @@ def list_recipients(
 ) -> None:
     """List for whom a release is sealed; it is verified first."""
     from flows.context import open_context
-    from flows.release.recipients import readers
+    from flows.release.recipients import list_readers
     from storage.registry import ReleaseRef
 
     context = open_context(pipeline)
-    _show(readers(context, ReleaseRef.parse(release)), as_json=as_json)
+    _show(list_readers(context, ReleaseRef.parse(release)), as_json=as_json)
 
 
 @app.command()
@@ -49,7 +49,7 @@ def add(
     from storage.registry import ReleaseRef
 
     context = open_context(pipeline).acting(actor(), command="headrace model recipients add")
-    listed, already = recipients.add(context, ReleaseRef.parse(release), name)
+    listed, already = recipients.add_reader(context, ReleaseRef.parse(release), name)
     if already:
         tell(f"{name} can open {release} already; nothing was changed.")
     _show(listed, as_json=as_json)
@@ -71,7 +71,7 @@ def remove(
 
     context = open_context(pipeline).acting(actor(), command="headrace model recipients remove")
     old = ReleaseRef.parse(release)
-    new, already = recipients.remove(context, old, name, reason)
+    new, already = recipients.remove_reader(context, old, name, reason)
     if as_json:
         show_json({"release": str(new), "replaces": str(old), "already": already})
     else:

@@ -8,7 +8,7 @@ import typer
 from flows.cli.options import AsJson, PipelineName, Reason, Yes
 
 if TYPE_CHECKING:
-    from flows.release.catalog import Checked, Listed
+    from flows.release.catalog import CheckedRelease, ListedRelease
     from flows.release.proposals import Proposal
     from security.release.statement import ModelRelease
 
@@ -24,12 +24,12 @@ def list_releases(pipeline: PipelineName = None, as_json: AsJson = False) -> Non
     """List the versions, newest first, and the environments that run them."""
     from flows.cli.terminal import show_json, show_table, tell
     from flows.context import open_context
-    from flows.release.catalog import listed, read_policy
+    from flows.release.catalog import list_releases, read_policy
 
     context = open_context(pipeline)
     pin = context.pin_releases()
     policy = read_policy(context, pin)
-    found = listed(context.lake, pin, context.pipeline.name, policy)
+    found = list_releases(context.lake, pin, context.pipeline.name, policy)
     if as_json:
         show_json([_document(one) for one in found])
         return
@@ -49,16 +49,16 @@ def show(
     """Verify a release, then show its card and everything that its statement binds."""
     from flows.cli.terminal import show_json
     from flows.context import open_context
-    from flows.release.catalog import check, read_policy, running
+    from flows.release.catalog import check_release, read_policy, read_running
     from storage.registry import ReleaseRef
 
     context, ref = open_context(pipeline), ReleaseRef.parse(release)
     pin = context.pin_releases()
     policy = read_policy(context, pin)
-    found = check(context.lake, pin, ref, policy)
+    found = check_release(context.lake, pin, ref, policy)
     if found.refusal or found.verified is None:
         raise found.refusal or RuntimeError(f"{ref} was neither verified nor refused")
-    runs = running(context.lake, pin, policy)
+    runs = read_running(context.lake, pin, policy)
     places = [f"{n} (index {i.number})" for n, i in runs.items() if i.release.path == ref.path]
     if as_json:
         from security.formats.strict_json import to_json
@@ -105,7 +105,7 @@ def proposals(
     """List the indexes that wait for another releaser, and what became of earlier ones."""
     from flows.cli.terminal import show_json, show_table, tell
     from flows.context import open_context
-    from flows.release.proposals import proposals as read
+    from flows.release.proposals import list_proposals as read
 
     context = open_context(pipeline)
     pin, trusted = context.pin_releases(), context.trusted
@@ -149,7 +149,7 @@ def approve(
         say(f"{place} index {done.index} names {_release_of(one)}")
 
 
-def _row(one: "Listed") -> tuple[object, ...]:
+def _row(one: "ListedRelease") -> tuple[object, ...]:
     release, runs = one.release, ", ".join(f"{n} (index {i})" for n, i in one.runs_in.items())
     if release is None:
         return one.ref, None, runs or None, None, None, "NOBODY", one.problem
@@ -214,7 +214,7 @@ def _metrics(release: "ModelRelease") -> str:
     return " ".join(f"{gate.metric}={float(gate.value):.4g}" for gate in release.gates[:3])
 
 
-def _document(one: "Listed") -> dict[str, object]:
+def _document(one: "ListedRelease") -> dict[str, object]:
     release = one.release
     return {
         "release": str(one.ref),
@@ -228,7 +228,7 @@ def _document(one: "Listed") -> dict[str, object]:
     }
 
 
-def _show(found: "Checked", release: "ModelRelease", places: list[str]) -> None:
+def _show(found: "CheckedRelease", release: "ModelRelease", places: list[str]) -> None:
     from flows.cli.terminal import say, show_table
 
     build = release.build

@@ -11,14 +11,17 @@ from typing import Any
 import httpx
 
 from flows.errors import Misconfigured
-from flows.machine.logs import last_words, log_path, open_log
-from flows.machine.private_files import write_whole
+from flows.machine.home_files import log_path, open_log, quote_end, write_whole
 from flows.machine.process_environment import LAKE_SECRETS, inherited, overlay
+from flows.machine.services import WORK_POOL
 from flows.settings import PROJECT_FILE, Settings
 
 ASK_SECONDS = 10.0
 PAGE = 200
 VARIABLE = "headrace_deployed"
+POOL = ("work-pool", "create", WORK_POOL, "--type", "process", "--overwrite")
+BLOCKS = ("block", "register", "-m", "blocks")
+DEPLOY = ("deploy", "--all")
 
 # Which deployments are ours, and which of their schedules: {deployment id: [slug, ...]}.
 Deployed = dict[str, list[str]]
@@ -29,11 +32,11 @@ def deploy_changes(settings: Settings, *, tell: Callable[[str], None]) -> bool:
 
     Raises: Misconfigured with the last line of what Prefect said against it.
     """
-    wanted = digest(settings.root)
+    wanted = compute_digest(settings.root)
     with httpx.Client(
         base_url=settings.prefect_api_url, timeout=ASK_SECONDS, trust_env=False
     ) as client:
-        if _deployed_digest(client) == wanted:
+        if _fetch_digest(client) == wanted:
             return False
         tell("prefect: registering blocks and deployments")
         _register(settings)
@@ -42,9 +45,9 @@ def deploy_changes(settings: Settings, *, tell: Callable[[str], None]) -> bool:
     return True
 
 
-def digest(root: Path) -> str:
+def compute_digest(root: Path) -> str:
     """Digest of everything a deployment or block type is made from."""
-    entries = {e["entrypoint"].partition(":")[0] for e in declared(root)}
+    entries = {e["entrypoint"].partition(":")[0] for e in read_deployments(root)}
     flows = [root / e for e in entries if (root / e).is_file()]
     files = [root / PROJECT_FILE, *sorted(flows), *sorted((root / "blocks").glob("*.py"))]
     summary = hashlib.sha256()
@@ -54,7 +57,7 @@ def digest(root: Path) -> str:
     return summary.hexdigest()
 
 
-def declared(root: Path) -> list[dict[str, Any]]:
+def read_deployments(root: Path) -> list[dict[str, Any]]:
     """The deployments of prefect.yaml.
 
     Raises: Misconfigured if it is not YAML or an entry lacks name or entry point.
@@ -73,7 +76,7 @@ def declared(root: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def _deployed_digest(client: httpx.Client) -> str | None:
+def _fetch_digest(client: httpx.Client) -> str | None:
     # Kept on the server, so that a new database is seen to hold nothing.
     reply = client.get(f"/variables/name/{VARIABLE}")
     return reply.json()["value"] if reply.is_success else None
@@ -90,15 +93,11 @@ def _remember_digest(client: httpx.Client, value: str) -> None:
 def _register(settings: Settings) -> None:
     log = log_path(settings.home, "deploy")
     start = open_log(log)
-    has_deployments = bool(declared(settings.root))
+    deploy = bool(read_deployments(settings.root))
+    code = f"from {__name__} import run_prefect; run_prefect(deploy={deploy})"
     with log.open("ab") as output:
         done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "flows.machine.prefect_commands",
-                *(["--deploy"] * has_deployments),
-            ],
+            [sys.executable, "-c", code],
             env=inherited(withheld=LAKE_SECRETS) | overlay(settings),
             cwd=settings.root,
             stdin=subprocess.DEVNULL,
@@ -108,7 +107,7 @@ def _register(settings: Settings) -> None:
         )
     if done.returncode != 0:
         raise Misconfigured(
-            f"Prefect refused the deployments: {last_words(log, after=start)}",
+            f"Prefect refused the deployments: {quote_end(log, after=start)}",
             remedy=f"read {log}, correct {PROJECT_FILE}, then run headrace up again",
         )
 
@@ -116,7 +115,7 @@ def _register(settings: Settings) -> None:
 def _reconcile(client: httpx.Client, settings: Settings) -> None:
     """Delete what an earlier deploy left and the file no longer names; never a user's own."""
     ledger = settings.home / "run" / "deployed.json"
-    before, now = _read(ledger), _ours(client, declared(settings.root))
+    before, now = _read_ledger(ledger), _find_ours(client, read_deployments(settings.root))
     for identity in before.keys() - now.keys():
         client.delete(f"/automations/owned-by/prefect.deployment.{identity}")
         client.delete(f"/deployments/{identity}")
@@ -125,7 +124,7 @@ def _reconcile(client: httpx.Client, settings: Settings) -> None:
     write_whole(ledger, json.dumps(now, indent=2) + "\n")
 
 
-def _read(ledger: Path) -> Deployed:
+def _read_ledger(ledger: Path) -> Deployed:
     try:
         return {
             str(k): [str(slug) for slug in v] for k, v in json.loads(ledger.read_text()).items()
@@ -134,18 +133,18 @@ def _read(ledger: Path) -> Deployed:
         return {}
 
 
-def _ours(client: httpx.Client, entries: list[dict[str, Any]]) -> Deployed:
-    slugs = {(e["name"], e["entrypoint"]): _slugs(e) for e in entries}
-    keys = ((d["id"], (d["name"], d["entrypoint"])) for d in _all_deployments(client))
+def _find_ours(client: httpx.Client, entries: list[dict[str, Any]]) -> Deployed:
+    slugs = {(e["name"], e["entrypoint"]): _slugs_of(e) for e in entries}
+    keys = ((d["id"], (d["name"], d["entrypoint"])) for d in _fetch_deployments(client))
     return {identity: slugs[key] for identity, key in keys if key in slugs}
 
 
-def _slugs(entry: dict[str, Any]) -> list[str]:
+def _slugs_of(entry: dict[str, Any]) -> list[str]:
     schedules = entry.get("schedules") or []
     return [s["slug"] for s in schedules if isinstance(s, dict) and s.get("slug")]
 
 
-def _all_deployments(client: httpx.Client) -> list[dict[str, Any]]:
+def _fetch_deployments(client: httpx.Client) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     while True:
         asked = {"limit": PAGE, "offset": len(found)}
@@ -160,3 +159,19 @@ def _drop_schedules(client: httpx.Client, deployment: str, slugs: set[str]) -> N
     for schedule in schedules:
         if schedule["slug"] in slugs:
             client.delete(f"/deployments/{deployment}/schedules/{schedule['id']}")
+
+
+def run_prefect(*, deploy: bool) -> None:
+    """Create the pool, register the blocks and, where asked, deploy; stop at the first failure.
+
+    Prefect's own commands, in one interpreter, whose start is most of what they cost.
+    """
+    from prefect.cli import app
+
+    for command in (POOL, BLOCKS, DEPLOY) if deploy else (POOL, BLOCKS):
+        sys.argv = ["prefect", "--no-prompt", *command]
+        try:
+            app()
+        except SystemExit as end:
+            if end.code:
+                raise

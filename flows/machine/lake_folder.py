@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 
 from flows.errors import Misconfigured
+from flows.machine.process_records import ProcessRecords
 from flows.machine.services import LAKE
-from flows.machine.started import Records
 from flows.settings import Settings
 from storage.embedded.bytes.folder_locks import is_served
 from storage.embedded.lake import Lake
@@ -72,7 +72,7 @@ def _served_at(settings: Settings) -> str:
 
     The lake's key goes there, so it must not be whoever has the port of today's settings.
     """
-    record = Records(settings.home).read(LAKE)
+    record = ProcessRecords(settings.home).read(LAKE)
     return record.address if record is not None and record.alive else settings.lake_url
 
 

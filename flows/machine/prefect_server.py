@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.machine.private_files import read_or_create
+from flows.machine.home_files import read_or_create
 from flows.machine.process_environment import overlay
 from flows.settings import LOOPBACK, Settings
 

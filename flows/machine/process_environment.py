@@ -4,8 +4,8 @@ import os
 import sysconfig
 from collections.abc import Iterable
 
-from flows.lakectl import VARIABLES
 from flows.settings import Settings
+from flows.settings.lakectl import VARIABLES
 
 # Every flow run is a new interpreter: without bytecode it would compile 3,000 modules each time.
 _NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"

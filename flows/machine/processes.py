@@ -1,12 +1,16 @@
-"""Processes by identity: a pid and its birth, so that a recycled pid is never taken for ours."""
+"""Processes by identity: a pid and its birth, so that a recycled pid is never taken for ours.
+
+Where there is a /proc, it is read here: a birth is written down and compared days later, and
+psutil's `create_time` moves with the system's clock there. Elsewhere psutil reads them.
+"""
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -29,7 +33,7 @@ def find(pid: int) -> Process | None:
     """The live process with this id; None if there is none or only its zombie is left."""
     if PROC.joinpath("self/stat").exists():
         return _from_proc(pid)
-    return next(iter(_from_ps("-p", str(pid))), None)
+    return _from_psutil(pid)
 
 
 def is_alive(pid: int, birth: str) -> bool:
@@ -41,7 +45,9 @@ def is_alive(pid: int, birth: str) -> bool:
 def everyone() -> list[Process]:
     """Every live process that can be seen."""
     if not PROC.joinpath("self/stat").exists():
-        return _from_ps("-ax")
+        import psutil
+
+        return [found for pid in psutil.pids() if (found := _from_psutil(pid))]
     pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
     return [found for pid in pids if (found := _from_proc(pid))]
 
@@ -99,9 +105,9 @@ def _descendants(pid: int, alive: list[Process]) -> list[Process]:
 
 def _carries(pid: int, mark: str) -> bool:
     if not PROC.joinpath("self/environ").exists():
-        return True
+        return _carries_by_psutil(pid, mark)
     try:
-        return mark.encode() in _environment(pid).split(b"\0")
+        return mark.encode() in _read_environment(pid).split(b"\0")
     except PermissionError:
         # A run that loaded a signing key hides its memory from its own user too; what belongs
         # to another user cannot be signalled anyway.
@@ -110,16 +116,16 @@ def _carries(pid: int, mark: str) -> bool:
         return False
 
 
-def _environment(pid: int) -> bytes:
+def _read_environment(pid: int) -> bytes:
     """Names and values, each ended by NUL; in the middle of an exec the kernel shows none yet."""
     found = b""
 
-    def shown() -> bool:
+    def is_there() -> bool:
         nonlocal found
         found = PROC.joinpath(str(pid), "environ").read_bytes()
         return bool(found)
 
-    wait_until(shown, seconds=EXEC_S)
+    wait_until(is_there, seconds=EXEC_S)
     return found
 
 
@@ -137,26 +143,43 @@ def _from_proc(pid: int) -> Process | None:
         pid=pid,
         parent=int(fields[1]),
         group=int(fields[2]),
-        birth=f"{_boot()}:{fields[19]}",
+        birth=f"{_boot_id(PROC)}:{fields[19]}",
         memory_bytes=int(fields[21]) * page,
     )
 
 
-def _boot() -> str:
-    """Ticks count from the start of the machine, so a birth has to say which start."""
-    return PROC.joinpath("sys/kernel/random/boot_id").read_text().strip()
+@cache
+def _boot_id(proc: Path) -> str:
+    """Ticks count from the start of the machine, so a birth has to name that start."""
+    return proc.joinpath("sys/kernel/random/boot_id").read_text().strip()
 
 
-def _from_ps(*which: str) -> list[Process]:
-    columns = ("pid=", "ppid=", "pgid=", "rss=", "stat=", "lstart=")
-    asked = [part for column in columns for part in ("-o", column)]
-    english = dict(os.environ) | {"LC_ALL": "C"}
-    listing = subprocess.run(
-        ["ps", *which, *asked], capture_output=True, text=True, check=False, env=english
-    )
-    rows = (line.split(None, 5) for line in listing.stdout.splitlines())
-    return [
-        Process(int(pid), int(parent), int(group), birth.strip(), int(rss) * 1024)
-        for pid, parent, group, rss, state, birth in rows
-        if not state.startswith("Z")
-    ]
+def _from_psutil(pid: int) -> Process | None:
+    import psutil
+
+    try:
+        asked = psutil.Process(pid)
+        with asked.oneshot():
+            if asked.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return None
+            return Process(
+                pid=pid,
+                parent=asked.ppid(),
+                group=os.getpgid(pid),
+                birth=time.ctime(asked.create_time()),
+                memory_bytes=asked.memory_info().rss,
+            )
+    except (psutil.Error, OSError):
+        return None
+
+
+def _carries_by_psutil(pid: int, mark: str) -> bool:
+    import psutil
+
+    name, _, value = mark.partition("=")
+    try:
+        return bool(psutil.Process(pid).environ().get(name) == value)
+    except psutil.AccessDenied:
+        return True  # as where /proc refuses
+    except (psutil.Error, OSError):
+        return False

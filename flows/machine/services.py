@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from flows.machine.lake_key import service_key
+from flows.machine.first_use import service_key
 from flows.machine.probes import answers, worker_polls
 from flows.machine.process_environment import LAKE_SECRETS, LAKECTL_SECRETS, overlay
 from flows.settings import LOOPBACK, Settings

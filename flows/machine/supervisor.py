@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from flows.errors import Misconfigured
 from flows.machine import detach
-from flows.machine.logs import last_words, log_path, open_log
+from flows.machine.home_files import log_path, open_log, quote_end
 from flows.machine.probes import is_listening, port_taken
 from flows.machine.process_environment import inherited
+from flows.machine.process_records import ProcessRecord, ProcessRecords
 from flows.machine.processes import Process, family, find, send, wait_gone
 from flows.machine.services import Service
-from flows.machine.started import Record, Records
 
 POLL_S = 0.1
 RUN_GRACE_S = 5.0
@@ -48,7 +48,7 @@ class Supervisor:
     ) -> None:
         self.home = home
         self.services = list(services)
-        self.records = Records(home)
+        self.records = ProcessRecords(home)
         self._tell = tell
         # Every child carries this, which tells our orphans from a stranger's.
         self._mark = f"HEADRACE_HOME={home}"
@@ -133,7 +133,7 @@ class Supervisor:
         self.records.remove(name)
         self._tell(f"{name}: stopped")
 
-    def relatives(self, record: Record) -> list[Process]:
+    def relatives(self, record: ProcessRecord) -> list[Process]:
         """Every live process of a service: itself, its children, its earlier lives' orphans."""
         lives = [(record.pid, record.birth), *record.orphans]
         found = [p for pid, birth in lives for p in family(pid, birth, mark=self._mark)]
@@ -153,7 +153,7 @@ class Supervisor:
         memory = sum(process.memory_bytes for process in self.relatives(record))
         return ServiceStatus(service.name, state, record.pid, record.address, record.since, memory)
 
-    def _restart(self, service: Service, record: Record) -> None:
+    def _restart(self, service: Service, record: ProcessRecord) -> None:
         self._tell(f"{service.name}: had crashed")
         left = self.relatives(record)
         if left and not service.hosts_runs:
@@ -196,7 +196,7 @@ class Supervisor:
                 remedy=f"read {log_path(self.home, service.name)}",
             )
         self.records.write(
-            Record(
+            ProcessRecord(
                 name=service.name,
                 pid=process.pid,
                 birth=process.birth,
@@ -214,7 +214,7 @@ class Supervisor:
         # A stranger could answer in its place, so it has to live after the answer too.
         return record is not None and self._answers(service, record) and record.alive
 
-    def _answers(self, service: Service, record: Record) -> bool:
+    def _answers(self, service: Service, record: ProcessRecord) -> bool:
         """Whether what was started is ready, at the address that it was started with.
 
         What asks through another service believes that one's answers only while it lives.
@@ -227,7 +227,7 @@ class Supervisor:
         record = self.records.read(service.name)
         if record is None or not record.alive:
             log = log_path(self.home, service.name)
-            said = last_words(log, after=record.log_start if record else 0)
+            said = quote_end(log, after=record.log_start if record else 0)
             raise Misconfigured(
                 f"the {service.name} stopped while it was starting: {said or 'it said nothing'}",
                 remedy=f"read {log}, then run headrace up again",
@@ -240,7 +240,7 @@ class Supervisor:
             remedy=f"read {log}; then headrace down and headrace up",
         )
 
-    def _ask_to_stop(self, service: Service, record: Record) -> None:
+    def _ask_to_stop(self, service: Service, record: ProcessRecord) -> None:
         relatives = self.relatives(record)
         if service.hosts_runs:
             # A run that gets SIGTERM reports itself crashed; one its worker kills cannot.
@@ -259,5 +259,5 @@ class Supervisor:
         return left
 
 
-def _moment(record: Record) -> datetime:
+def _moment(record: ProcessRecord) -> datetime:
     return datetime.fromisoformat(record.since)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection
 
 from flows.errors import Misconfigured
 from flows.machine import dead_runs, deployments, first_use
-from flows.machine.lake_key import ensure_lake_key
 from flows.machine.services import (
     LAKE,
     PREDICTION,
@@ -35,7 +34,7 @@ def up(
     with supervisor.records.lock():
         supervisor.refuse_taken_ports(wanted)
         supervisor.refuse_missing_needs(_needy(settings, wanted))
-        ensure_lake_key(settings)
+        first_use.ensure_lake_key(settings)
         first = [service for service in wanted if not service.needs]
         needy = [service for service in wanted if service.needs]
         supervisor.start(first)
@@ -102,7 +101,7 @@ def _start_prepared(
     record = supervisor.records.read(service.name)
     if not (record and record.alive):
         if service.name == PREDICTION:
-            first_use.prepare(settings, tell=tell)
+            first_use.prepare_service(settings, tell=tell)
         if service.name == WORKER:
             # Before a new worker polls, say of the old one's runs which are over.
             alive = {p.pid for p in supervisor.relatives(record)} if record else set()

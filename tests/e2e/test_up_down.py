@@ -22,9 +22,9 @@ from flows.machine import (
     status,
     up,
 )
+from flows.machine.process_records import ProcessRecord, ProcessRecords
 from flows.machine.processes import everyone, wait_until
 from flows.machine.services import local_services
-from flows.machine.started import Record, Records
 from flows.settings import Settings
 
 pytestmark = pytest.mark.skipif(
@@ -107,7 +107,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 @pytest.fixture
-def running(settings: Settings) -> dict[str, Record]:
+def running(settings: Settings) -> dict[str, ProcessRecord]:
     up(settings, KEPT)
     return records(settings)
 
@@ -122,8 +122,8 @@ def declare(root: Path, more: str) -> None:
     (root / "prefect.yaml").write_text(YAML.format(root=root, more=more))
 
 
-def records(settings: Settings) -> dict[str, Record]:
-    found = {name: Records(settings.home).read(name) for name in KEPT}
+def records(settings: Settings) -> dict[str, ProcessRecord]:
+    found = {name: ProcessRecords(settings.home).read(name) for name in KEPT}
     return {name: record for name, record in found.items() if record is not None}
 
 
@@ -160,7 +160,7 @@ def wait_for_state(api: httpx.Client, run: str, wanted: str) -> None:
     assert wait_until(lambda: state(api, run) == wanted, seconds=60, poll_s=0.2), state(api, run)
 
 
-def engine_of(settings: Settings, worker: Record) -> int:
+def engine_of(settings: Settings, worker: ProcessRecord) -> int:
     supervisor = Supervisor(settings.home, local_services(settings), tell=lambda _: None)
     (run,) = (p.pid for p in supervisor.relatives(worker) if p.pid != worker.pid)
     return run
@@ -174,7 +174,7 @@ def test_up_starts_everything_and_status_agrees(settings: Settings) -> None:
     assert httpx.get(f"{settings.prefect_url}/", follow_redirects=True).is_success
 
 
-def test_a_second_up_changes_nothing(settings: Settings, running: dict[str, Record]) -> None:
+def test_a_second_up_changes_nothing(settings: Settings, running: dict[str, ProcessRecord]) -> None:
     said: list[str] = []
     up(settings, KEPT, tell=said.append)
     assert said == []
@@ -228,7 +228,7 @@ def test_a_block_secret_is_sealed_under_a_key_outside_the_database(settings: Set
 
 @pytest.mark.parametrize("name", KEPT)
 def test_up_restarts_just_what_crashed(
-    settings: Settings, running: dict[str, Record], name: str
+    settings: Settings, running: dict[str, ProcessRecord], name: str
 ) -> None:
     os.kill(running[name].pid, signal.SIGKILL)
     assert wait_until(lambda: not running[name].alive, seconds=5)
@@ -239,7 +239,7 @@ def test_up_restarts_just_what_crashed(
 
 
 def test_a_run_outlives_its_worker_and_down_still_finds_it(
-    settings: Settings, running: dict[str, Record], api: httpx.Client
+    settings: Settings, running: dict[str, ProcessRecord], api: httpx.Client
 ) -> None:
     run = begin(api, "wait/wait")
     wait_for_state(api, run, "RUNNING")
@@ -256,7 +256,7 @@ def test_a_run_outlives_its_worker_and_down_still_finds_it(
 
 
 def test_a_run_that_died_with_its_worker_is_crashed_after_up(
-    settings: Settings, running: dict[str, Record], api: httpx.Client
+    settings: Settings, running: dict[str, ProcessRecord], api: httpx.Client
 ) -> None:
     run = begin(api, "wait/wait")
     wait_for_state(api, run, "RUNNING")

@@ -271,7 +271,7 @@ def _secret(context: "Context") -> bytes:
 
     from flows.cli.terminal import tell
     from flows.errors import Misconfigured
-    from flows.machine.private_files import read_or_create
+    from flows.machine.home_files import read_or_create
 
     path = context.settings.home / "forget.key"
     if not path.exists():

@@ -5,10 +5,10 @@ import pytest
 
 from flows.errors import Misconfigured
 from flows.machine import lake_folder
-from flows.machine.lake_key import ensure_lake_key
+from flows.machine.first_use import ensure_lake_key
+from flows.machine.process_records import ProcessRecord, ProcessRecords
 from flows.machine.processes import find
 from flows.machine.services import LAKE
-from flows.machine.started import Record, Records
 from flows.settings import Settings
 from storage.embedded.lake import Lake
 from storage.errors import NotFound, Unavailable
@@ -46,8 +46,8 @@ def test_a_served_lake_is_asked_where_up_started_it(
     ensure_lake_key(settings)
     me = find(os.getpid())
     assert me is not None
-    started = Record(LAKE, me.pid, me.birth, "2026-01-01", prefect.address, "", 0)
-    Records(settings.home).write(started)
+    started = ProcessRecord(LAKE, me.pid, me.birth, "2026-01-01", prefect.address, "", 0)
+    ProcessRecords(settings.home).write(started)
     with closing(Lake(settings.home / "lake")):
         found = lake_folder.collect_garbage(settings, grace_s=60, dry_run=True)
     assert (found.commits, found.objects, found.octets) == (1, 2, 3)

@@ -143,17 +143,36 @@ def test_a_signal_to_a_recycled_pid_is_not_sent(leader: tuple[subprocess.Popen[s
     assert wait_gone([found], seconds=10) == []
 
 
-@pytest.mark.skipif(not os.access("/bin/ps", os.X_OK), reason="no ps here")
-def test_ps_tells_the_same_family_where_there_is_no_proc(
-    leader: tuple[subprocess.Popen[str], int], monkeypatch: pytest.MonkeyPatch, tmp_path: object
+@pytest.fixture
+def no_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A system without /proc, as far as the module can see."""
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_psutil_finds_the_same_family_where_there_is_no_proc(
+    leader: tuple[subprocess.Popen[str], int],
 ) -> None:
     process, child = leader
-    monkeypatch.setattr(processes, "PROC", processes.Path(str(tmp_path)))
     found = find(process.pid)
     assert found is not None
     assert is_alive(found.pid, found.birth)
+    assert found.parent == os.getpid()
+    assert found.memory_bytes > 1_000_000
     assert {p.pid for p in family(found.pid, found.birth, mark=MARK)} == {process.pid, child}
     assert family(found.pid, "another birth", mark=MARK) == []
     process.kill()
+    assert wait_until(lambda: find(process.pid) is None, seconds=10)
     process.wait()
     assert find(process.pid) is None
+    # Of the group that is left, only what carries the mark is ours.
+    assert {p.pid for p in family(found.pid, found.birth, mark=MARK)} == {child}
+    assert family(found.pid, found.birth, mark="HEADRACE_HOME=/somewhere/else") == []
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_a_birth_without_proc_is_written_as_ps_wrote_it() -> None:
+    me = find(os.getpid())
+    assert me is not None
+    # Records of earlier versions were made from `ps -o lstart`.
+    assert time.ctime(time.mktime(time.strptime(me.birth, "%a %b %d %H:%M:%S %Y"))) == me.birth

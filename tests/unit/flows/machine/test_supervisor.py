@@ -15,9 +15,9 @@ import pytest
 
 from flows.errors import Misconfigured
 from flows.machine.probes import answers, port_taken
+from flows.machine.process_records import ProcessRecord
 from flows.machine.processes import family, find, is_alive, wait_until
 from flows.machine.services import Service
-from flows.machine.started import Record
 from flows.machine.supervisor import Supervisor
 
 WEB = """
@@ -83,13 +83,13 @@ def supervise(tmp_path: Path) -> Iterator[Callable[[Service], Supervisor]]:
         supervisor.stop("web")
 
 
-def record_of(supervisor: Supervisor) -> Record:
+def record_of(supervisor: Supervisor) -> ProcessRecord:
     record = supervisor.records.read("web")
     assert record is not None
     return record
 
 
-def bring_up(supervisor: Supervisor) -> Record:
+def bring_up(supervisor: Supervisor) -> ProcessRecord:
     supervisor.start(supervisor.services)
     supervisor.wait_ready(supervisor.services)
     return record_of(supervisor)
@@ -189,7 +189,9 @@ def test_a_stale_record_of_a_recycled_pid_harms_nobody(
     supervisor = supervise(service)
     me = find(os.getpid())
     assert me is not None
-    stale = Record("web", me.pid, "birth of another", "2026-01-01T00:00:00+00:00", "a", "f", 0)
+    stale = ProcessRecord(
+        "web", me.pid, "birth of another", "2026-01-01T00:00:00+00:00", "a", "f", 0
+    )
     supervisor.records.write(stale)
     assert supervisor.status()[0].state == "crashed"
     supervisor.stop("web")
@@ -260,9 +262,9 @@ def test_a_process_runs_only_once_it_is_on_record(
     tmp_path: Path,
 ) -> None:
     supervisor = supervise(service)
-    seen: list[Record] = []
+    seen: list[ProcessRecord] = []
 
-    def interrupted(record: Record) -> None:
+    def interrupted(record: ProcessRecord) -> None:
         seen.append(record)
         raise KeyboardInterrupt
 

@@ -9,9 +9,9 @@ import pytest
 
 from flows.errors import Misconfigured
 from flows.machine import down, status, up
+from flows.machine.process_records import ProcessRecord, ProcessRecords
 from flows.machine.processes import find
 from flows.machine.services import PREFECT, local_services
-from flows.machine.started import Record, Records
 from flows.settings import Settings
 from tests.unit.flows.machine.conftest import FakePrefect
 from tests.unit.flows.machine.test_dead_runs import run
@@ -38,11 +38,11 @@ def on_its_port(settings: Settings, foreign: FakePrefect) -> Settings:
     return settings.model_copy(update={"prefect_port": port})
 
 
-def record(settings: Settings, pid: int, address: str) -> Record:
+def record(settings: Settings, pid: int, address: str) -> ProcessRecord:
     (service,) = (s for s in local_services(settings) if s.name == PREFECT)
     process = find(pid)
     assert process is not None
-    return Record(PREFECT, pid, process.birth, "2026-01-01", address, service.fingerprint, 0)
+    return ProcessRecord(PREFECT, pid, process.birth, "2026-01-01", address, service.fingerprint, 0)
 
 
 def test_down_of_an_empty_project_leaves_a_foreign_server_alone(
@@ -74,10 +74,10 @@ def test_a_live_process_of_ours_does_not_make_a_foreign_server_ours(
     # Ours was started and lives, but it is not what listens on the port.
     code = "import sys; sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
-        Records(ours.home).write(record(ours, process.pid, prefect.address))
+        ProcessRecords(ours.home).write(record(ours, process.pid, prefect.address))
         down(ours)
     assert prefect.asked == []
-    assert Records(ours.home).read(PREFECT) is None
+    assert ProcessRecords(ours.home).read(PREFECT) is None
 
 
 def test_down_settles_the_runs_of_its_own_server_wherever_the_settings_point(
@@ -88,7 +88,7 @@ def test_down_settles_the_runs_of_its_own_server_wherever_the_settings_point(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         own = f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        Records(ours.home).write(record(ours, process.pid, own))
+        ProcessRecords(ours.home).write(record(ours, process.pid, own))
         down(ours)
         assert process.stdout.readline().startswith("/api/flow_runs/filter")
     assert prefect.asked == []

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from flows.errors import Misconfigured
-from flows.machine.started import Record, Records
+from flows.machine.process_records import ProcessRecord, ProcessRecords
 
-RECORD = Record(
+RECORD = ProcessRecord(
     name="lake",
     pid=1,
     birth="b",
@@ -21,15 +21,15 @@ RECORD = Record(
 HOLDER = """
 import sys, time
 from pathlib import Path
-from flows.machine.started import Records
-with Records(Path(sys.argv[1])).lock():
+from flows.machine.process_records import ProcessRecords
+with ProcessRecords(Path(sys.argv[1])).lock():
     print("held", flush=True)
     time.sleep(60)
 """
 
 
 def test_a_record_reads_back_as_written(tmp_path: Path) -> None:
-    records = Records(tmp_path)
+    records = ProcessRecords(tmp_path)
     records.write(RECORD)
     assert records.read("lake") == RECORD
     records.remove("lake")
@@ -39,7 +39,7 @@ def test_a_record_reads_back_as_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "7", '{"name": "lake"}', "\x00"])
 def test_an_unreadable_record_counts_as_none(tmp_path: Path, text: str) -> None:
-    records = Records(tmp_path)
+    records = ProcessRecords(tmp_path)
     records.write(RECORD)
     (tmp_path / "run" / "lake.json").write_text(text)
     assert records.read("lake") is None
@@ -54,11 +54,11 @@ def test_a_second_holder_waits_and_is_told_who_blocks(tmp_path: Path) -> None:
         begun = time.monotonic()
         with (
             pytest.raises(Misconfigured, match="another headrace up or down"),
-            Records(tmp_path).lock(seconds=0.3),
+            ProcessRecords(tmp_path).lock(seconds=0.3),
         ):
             pytest.fail("two hold the lock")
         assert time.monotonic() - begun >= 0.3
         holder.kill()
     # A killed holder leaves no lock behind.
-    with Records(tmp_path).lock(seconds=5):
+    with ProcessRecords(tmp_path).lock(seconds=5):
         pass

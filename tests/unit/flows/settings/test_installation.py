@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from flows.errors import Misconfigured
-from flows.machine.lake_key import ensure_lake_key
+from flows.machine.first_use import ensure_lake_key
 from flows.settings import Settings
 
 

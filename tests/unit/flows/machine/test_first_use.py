@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.machine.lake_key import SERVICE_KEY, ensure_lake_key, service_key
+from flows.machine.first_use import SERVICE_KEY, ensure_lake_key, service_key
 from flows.machine.process_environment import LAKE_SECRETS
 from flows.settings import Settings
 from storage.embedded.keys.keyring import Keyring

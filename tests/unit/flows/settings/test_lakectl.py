@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.errors import Misconfigured
-from flows.machine.lake_key import ensure_lake_key
+from flows.machine.first_use import ensure_lake_key
 from flows.settings import Settings
 
 OURS = {

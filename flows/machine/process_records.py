@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from flows.errors import Misconfigured
-from flows.machine.private_files import write_whole
+from flows.machine.home_files import write_whole
 from flows.machine.processes import is_alive, wait_until
 
 LOCK_SECONDS = 180
 
 
 @dataclass(frozen=True)
-class Record:
+class ProcessRecord:
     """A process that `up` started. `fingerprint` tells whether the settings changed since.
 
     `log_start`: length of its log, in bytes, when it was started.
@@ -38,22 +38,22 @@ class Record:
         return is_alive(self.pid, self.birth)
 
 
-class Records:
+class ProcessRecords:
     """The records of one installation, in `.headrace/run/`."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "run"
 
-    def read(self, name: str) -> Record | None:
+    def read(self, name: str) -> ProcessRecord | None:
         """The record of a service; None if there is none, or none that can be read."""
         try:
             raw = json.loads(self._path(name).read_text())
             orphans = [(int(pid), str(birth)) for pid, birth in raw.pop("orphans")]
-            return Record(**raw, orphans=orphans)
+            return ProcessRecord(**raw, orphans=orphans)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def write(self, record: Record) -> None:
+    def write(self, record: ProcessRecord) -> None:
         """Replace a service's record atomically."""
         write_whole(self._path(record.name), json.dumps(asdict(record), indent=2) + "\n")
 

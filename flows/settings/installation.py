@@ -19,8 +19,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from flows import lakectl
 from flows.errors import Misconfigured
+from flows.settings import lakectl
 
 LOOPBACK = "127.0.0.1"
 PROJECT_FILE = "prefect.yaml"

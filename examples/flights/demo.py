@@ -32,7 +32,7 @@ from flows.release.rollback import RollbackRequest, carry_out, plan_rollback
 from flows.tables import PREDICTIONS
 from storage.errors import Conflict
 from storage.landing import deliver, take_stock
-from storage.registry import candidates
+from storage.registry import layout
 from storage.runs import records
 from storage.runs.records import Record
 
@@ -229,7 +229,7 @@ class Demo:
     def _await_verdict(self, kind: str, what: str) -> tuple[Record, str]:
         """What the gates found, and the release that came of it; empty if the champion stays."""
         candidate, name = self._training(kind, what), self.context.pipeline.name
-        verdict = self._await_record("gate", candidates.gate_run(candidate))
+        verdict = self._await_record("gate", layout.gate_run(candidate))
         if not verdict.details["passed"]:
             self.tell("gate", str(verdict.details["outcome"]))
             return verdict, ""

@@ -9,6 +9,7 @@ from flows.monitor.decide import Decision
 from flows.tables import PREDICTIONS
 from storage import registry
 from storage.lake import Pin
+from storage.registry import layout
 from storage.runs import records
 from storage.runs.records import Record
 
@@ -65,7 +66,7 @@ def rows_of(context: Context, pin: Pin) -> dict[str, int]:
 def _released(context: Context) -> dict[str, str]:
     """Training to the release that came of it."""
     pin = registry.head(context.lake, context.pipeline.name)
-    found = records.at(context.lake, pin, stage=registry.STAGE)
+    found = records.at(context.lake, pin, stage=layout.REGISTER)
     return {str(r.details["candidate"]): str(r.details["release"]) for r in found}
 
 

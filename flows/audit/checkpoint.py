@@ -10,9 +10,8 @@ from security.policy.trust_policy import TrustPolicy
 from security.release.index import moment_text
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.runs import Run, records
-
-STAGE = "checkpoint"
+from storage.registry import layout
+from storage.runs import Run
 
 
 def refresh_checkpoint(context: Context) -> bool:
@@ -34,11 +33,11 @@ def refresh_checkpoint(context: Context) -> bool:
     envelope = sign_checkpoint(now, created=moment_text(datetime.now(UTC)), signer=signer)
 
     def body(run: Run) -> None:
-        run.replace(reading.CHECKPOINT, envelope)
+        run.replace(layout.AUDIT_CHECKPOINT, envelope)
         run.details.update(size=now.size, root=now.tree.root)
 
-    run_id = records.run_id(STAGE, str(now.size), now.tree.root)
-    return not context.commit_release(STAGE, run_id, body).already
+    run_id = layout.checkpoint_run(now.size, now.tree.root)
+    return not context.commit_release(layout.CHECKPOINT, run_id, body).already
 
 
 def read_checkpoint(lake: Lake, pin: Pin, policy: TrustPolicy) -> Checkpoint | None:
@@ -50,6 +49,6 @@ def read_checkpoint(lake: Lake, pin: Pin, policy: TrustPolicy) -> Checkpoint | N
 def read_checkpoint_envelope(lake: Lake, pin: Pin) -> bytes | None:
     """The checkpoint's bytes as they stand; None before the first."""
     try:
-        return lake.fs.get(pin.repository, pin.commit, reading.CHECKPOINT)
+        return lake.fs.get(pin.repository, pin.commit, layout.AUDIT_CHECKPOINT)
     except NotFound:
         return None

@@ -17,7 +17,7 @@ from security.policy.trust_policy import RULES, TRUST, TrustPolicy
 from security.release.index import moment_text
 from security.release.verify import GATES, PROVENANCE, RELEASE
 from storage.errors import StorageError
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, layout
 
 _MAX_LINE = 500
 # How a service's events begin; what is handed in may speak for nobody else.
@@ -151,7 +151,7 @@ def policy_events(old: TrustPolicy | None, new: TrustPolicy, actor: str) -> tupl
         Event(
             "policy.published",
             actor,
-            f"policy/{name}",
+            layout.policy_path(name),
             role=role,
             digest=digest,
             detail={"edition": f"{new.trust.epoch}.{new.trust.version}.{new.rules.version}"},

@@ -26,6 +26,7 @@ from security.release.verify import RELEASE
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
+from storage.registry import layout
 
 _INDEXES: frozenset[Kind] = frozenset({"index.promoted", "index.rolled-back"})
 
@@ -98,29 +99,29 @@ def _find_unresolved(there: list[_Standing], entries: tuple[Entry, ...]) -> Iter
 
 
 def _read_standing(lake: Lake, pin: Pin, told_of: Collection[str]) -> Iterator[_Standing]:
-    for model in lake.fs.folders(pin.repository, pin.commit, prefix="models/"):
+    for model in registry.models(lake, pin):
         for version in registry.versions(lake, pin, model):
             ref = registry.ReleaseRef(model, version)
             digest = _digest(lake, pin, f"{ref.path}/{RELEASE}", INTOTO)
             yield _Standing(ref.path, digest, frozenset({"release.registered"}))
-    for environment in lake.fs.folders(pin.repository, pin.commit, prefix="environments/"):
+    for environment in registry.environments(lake, pin):
         yield from _digest_indexes(lake, pin, environment)
     published: frozenset[Kind] = frozenset({"policy.published"})
     for name, kind in ((TRUST, TRUST_TYPE), (RULES, RULES_TYPE)):
-        path = f"policy/{name}"
+        path = layout.policy_path(name)
         # Before the first publication there is neither a document nor an entry.
         if (digest := _digest(lake, pin, path, kind)) or path in told_of:
             yield _Standing(path, digest, published)
 
 
 def _digest_indexes(lake: Lake, pin: Pin, environment: str) -> Iterator[_Standing]:
-    folder = f"environments/{environment}/index"
     for number in registry.index_numbers(lake, pin, environment):
-        subject = f"{folder}/{number}"
-        yield _Standing(subject, _digest(lake, pin, f"{subject}.json", INDEX_TYPE), _INDEXES)
-        stamp = _digest(lake, pin, f"{subject}.timestamp.json", TIMESTAMP_TYPE)
+        digest = _digest(lake, pin, layout.index_path(environment, number), INDEX_TYPE)
+        yield _Standing(layout.index_subject(environment, number), digest, _INDEXES)
+        stamp = _digest(lake, pin, layout.timestamp_path(environment, number), TIMESTAMP_TYPE)
         if stamp:
-            yield _Standing(f"{subject}.timestamp", stamp, frozenset({"signed"}))
+            subject = layout.timestamp_subject(environment, number)
+            yield _Standing(subject, stamp, frozenset({"signed"}))
 
 
 def _digest(lake: Lake, pin: Pin, path: str, payload_type: str) -> str:

@@ -7,7 +7,7 @@ from security.audit.proof import Proof, prove
 from security.errors import Untrusted
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy
 from storage.lake import Lake, Pin
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, layout
 
 
 def make_proof(lake: Lake, pin: Pin, release: ReleaseRef, policy: TrustPolicy) -> Proof:
@@ -25,7 +25,7 @@ def make_proof(lake: Lake, pin: Pin, release: ReleaseRef, policy: TrustPolicy) -
     log = read_log(lake, pin)
     log.check_grown_from(checkpoint.size, checkpoint.root)
     trust, rules = (
-        lake.fs.get(pin.repository, pin.commit, f"policy/{name}") for name in (TRUST, RULES)
+        lake.fs.get(pin.repository, pin.commit, layout.policy_path(name)) for name in (TRUST, RULES)
     )
     return prove(
         log, release.path, checkpoint=envelope, size=checkpoint.size, policy=(trust, rules)

@@ -1,8 +1,7 @@
 """The audit log at a commit of the releases repository.
 
-audit/head.json               size and peaks of the tree
-audit/entries/<k>.jsonl       64 entries a segment; all but the last are full and never change
-audit/checkpoint.dsse.json    the timestamp role's word for a size and root
+Its head has size and peaks of the tree; a segment has 64 entries, and all but the last are full
+and never change; the checkpoint is a size and root that the timestamp role signed.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -14,17 +13,10 @@ from security.files import read_regular, replace_file
 from security.formats.strict_json import from_bytes, to_bytes
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
+from storage.registry import layout
 
-HEAD = "audit/head.json"
-ENTRIES = "audit/entries"
-CHECKPOINT = "audit/checkpoint.dsse.json"
 _MAX_FLOOR_BYTES = 16 * 2**10
 _READERS = 8
-
-
-def segment_path(number: int) -> str:
-    """Where a segment stands."""
-    return f"{ENTRIES}/{number:08d}.jsonl"
 
 
 def read_peaks(lake: Lake, repository: str, ref: str) -> Peaks:
@@ -33,7 +25,7 @@ def read_peaks(lake: Lake, repository: str, ref: str) -> Peaks:
     Raises: Untrusted if they are malformed.
     """
     try:
-        return from_bytes(Peaks, lake.fs.get(repository, ref, HEAD))
+        return from_bytes(Peaks, lake.fs.get(repository, ref, layout.AUDIT_HEAD))
     except NotFound:
         return Peaks()
 
@@ -41,7 +33,7 @@ def read_peaks(lake: Lake, repository: str, ref: str) -> Peaks:
 def read_segment(lake: Lake, repository: str, ref: str, number: int) -> list[bytes]:
     """One segment's lines. Raises: Untrusted if it is torn, or is not there."""
     try:
-        return lines_of(lake.fs.get(repository, ref, segment_path(number)))
+        return lines_of(lake.fs.get(repository, ref, layout.audit_segment(number)))
     except NotFound:
         raise Untrusted(
             f"the audit log was truncated: segment {number} is missing",
@@ -56,8 +48,8 @@ def read_log(lake: Lake, pin: Pin) -> Log:
     """
     head = read_peaks(lake, pin.repository, pin.commit)
     log = Log(tuple(_lines(lake, pin, 0, head.size)))
-    listed = lake.fs.objects(pin.repository, pin.commit, prefix=f"{ENTRIES}/")
-    expected = [segment_path(number) for number in range(-(-head.size // SEGMENT))]
+    listed = lake.fs.objects(pin.repository, pin.commit, prefix=layout.AUDIT_ENTRIES)
+    expected = [layout.audit_segment(number) for number in range(-(-head.size // SEGMENT))]
     if [entry.path for entry in listed] != expected or len(log.lines) != head.size:
         raise Untrusted(
             f"the audit log was truncated or forked: its head speaks of {head.size} entries, "

@@ -17,9 +17,9 @@ from security.errors import CannotDecrypt, Untrusted
 from security.formats.strict_json import to_bytes
 from storage.errors import StorageError
 from storage.lake import LANDING, MAIN, Lake, releases
-from storage.runs import Provenance, Run, commit_once, records
+from storage.registry import layout
+from storage.runs import Provenance, Run, commit_once
 
-STAGE = "audit"
 # Where those who may not write the log leave what they have to tell, beside their predictions.
 LEFT = "audit"
 _TOLD_BY_OTHERS = frozenset({"refused", "decryption.failed"})
@@ -41,8 +41,8 @@ def append_events(run: Run, *events: Event) -> None:
     after, lines = before.extended(tail, added), [*tail, *added]
     for start in range(0, len(lines), SEGMENT):
         body = b"".join(line + b"\n" for line in lines[start : start + SEGMENT])
-        run.replace(reading.segment_path(first + start // SEGMENT), body)
-    run.replace(reading.HEAD, to_bytes(after))
+        run.replace(layout.audit_segment(first + start // SEGMENT), body)
+    run.replace(layout.AUDIT_HEAD, to_bytes(after))
 
 
 def record_events(
@@ -149,8 +149,8 @@ def _commit(lake: Lake, pipeline: str, event: Event, by: Provenance | None) -> N
     commit_once(
         lake,
         releases(pipeline),
-        stage=STAGE,
-        run_id=records.run_id(STAGE, spool.name_of(event)),
+        stage=layout.AUDIT,
+        run_id=layout.audit_run(spool.name_of(event)),
         body=lambda run: append_events(run, event),
         on=MAIN,
         by=by,

@@ -12,7 +12,7 @@ from flows.data.batches import batch_states
 from flows.errors import Misconfigured
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
-from storage import registry, tables
+from storage import tables
 from storage.errors import Damaged, NotFound, Refused
 from storage.forgetting import forget
 from storage.forgetting.forget import Survey
@@ -21,6 +21,7 @@ from storage.forgetting.traces import Search
 from storage.lake import LANDING, MAIN, Lake, Pin, releases
 from storage.lake.parallel import read_each
 from storage.landing import take_stock
+from storage.registry import layout
 from storage.runs import Outcome, Provenance, record_table, records
 
 # More values are not worth a search each.
@@ -213,7 +214,7 @@ def _releases(lake: Lake, pipeline: Pipeline, survey: Survey) -> tuple[str, ...]
     except NotFound:
         return ()
     found = []
-    for record in records.at(lake, head, stage=registry.STAGE):
+    for record in records.at(lake, head, stage=layout.REGISTER):
         pins = [Pin.parse(text) for text in record.inputs.values()]
         if any(_has(lake, pin, survey) for pin in pins if pin.repository == pipeline.repository):
             found.append(str(record.details["release"]))

@@ -11,7 +11,7 @@ from storage import tables
 from storage.forgetting import forget
 from storage.lake import Lake, Pin
 from storage.lake.client import Commit
-from storage.runs import records
+from storage.runs import record_table, records
 from storage.runs.records import Record
 from storage.versions import merge, rollback
 from storage.versions.moments import REACH
@@ -145,7 +145,7 @@ def _records(
 ) -> dict[str, Record]:
     """Commit id to the record of its run at a ref, for those that are there."""
     places = [
-        (ref, records.path_of(commit.metadata["stage"], commit.metadata["run_id"]))
+        (ref, record_table.path_of(commit.metadata["stage"], commit.metadata["run_id"]))
         for ref, commit in wanted
     ]
     found = records.read(lake, repository, places)

@@ -32,18 +32,18 @@ from security.errors import Untrusted
 from security.policy.gates import GateEvidence
 from storage.errors import NotFound
 from storage.lake import MAIN, Pin
-from storage.registry import candidates
+from storage.registry import candidates, layout
 from storage.runs import Run
 from storage.runs.records import Record
 
-STAGE = candidates.GATE
+STAGE = layout.GATE
 _BOUNDS = {">=": "least", "<=": "most"}
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: Path) -> Opened:
     """Provenance and claims first; then the payload, for the gatekeeper's eyes."""
-    context, path = open_run(pipeline), candidates.path_of(candidate)
+    context, path = open_run(pipeline), layout.candidate_folder(candidate)
     with audit.record_refusals(context, actor=STAGE, subject=path, step="candidate"):
         return open_candidate(
             context.lake,
@@ -225,7 +225,7 @@ def _link(verdict: Record, candidate: str, record: str) -> None:
         markdown=(
             f"| what | which |\n|---|---|\n"
             f"| data commit | `{verdict.inputs.get('data', 'refused before it was read')}` |\n"
-            f"| candidate | `{candidates.path_of(candidate)}` |\n"
+            f"| candidate | `{layout.candidate_folder(candidate)}` |\n"
             f"| verdict | {verdict.details['outcome']} |\n"
             f"| record | {record} |\n"
             f"| code commit | `{verdict.code.get('code_commit', '')}` |\n"

@@ -26,7 +26,7 @@ from security.release.provenance import Build
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.registry import candidates
+from storage.registry import layout
 from storage.tables.manifests import manifests
 
 # How far back a branch's own commits are looked through.
@@ -64,7 +64,7 @@ def open_candidate(
     Raises: NotFound without such a candidate; Untrusted if a claim of it does not hold;
     CannotDecrypt if it was not sealed for this gatekeeper.
     """
-    folder = registry.download(lake, pin, candidates.path_of(candidate), work / "candidate")
+    folder = registry.download(lake, pin, layout.candidate_folder(candidate), work / "candidate")
     verified = verify_candidate(folder, policy=policy, model=pipeline.name, run_id=candidate)
     _require_own_definition(verified.build, pipeline)
     data = pinned(lake, pipeline, verified.build)

@@ -12,7 +12,6 @@ from typing import get_args
 from flows.context import Context
 from flows.errors import Misconfigured
 from flows.keys.brought_keys import BroughtKey, parse_moment, publish
-from flows.keys.published_policy import FOLDER
 from flows.keys.signed_history import SignedPayload, find_signed_before
 from flows.trust import key_access
 from security.errors import BadKey
@@ -29,6 +28,7 @@ from security.policy.key_homes import public_document
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy
 from security.release.index import moment_text
 from storage import registry
+from storage.registry import layout
 
 ROLES: tuple[Enrolled, ...] = get_args(Enrolled)
 # The gatekeeper signs and decrypts: its decryption key has a name of its own here.
@@ -140,7 +140,7 @@ def pin_root(context: Context) -> Ceremony:
     """
     lake, pin = context.lake, registry.head(context.lake, context.pipeline.name)
     trust, rules = (
-        lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}") for name in (TRUST, RULES)
+        lake.fs.get(pin.repository, pin.commit, layout.policy_path(name)) for name in (TRUST, RULES)
     )
     return succession.pin_successor(context.keys, trust, rules)
 
@@ -167,7 +167,7 @@ def _list_environments(context: Context) -> set[str]:
     if context.pipeline.releases not in context.lake.fs.repositories():
         return set()
     head = registry.head(context.lake, context.pipeline.name)
-    return set(context.lake.fs.folders(head.repository, head.commit, prefix="environments/"))
+    return set(registry.environments(context.lake, head))
 
 
 def _retire_key(

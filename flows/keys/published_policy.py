@@ -1,9 +1,7 @@
 """The signed trust policy in the releases repository, where every verifier finds it.
 
-policy/trust.dsse.json   by the root      who may sign
-policy/rules.dsse.json   by the policy role    what is good enough
-
-The root's public key never comes along: whoever verifies has it pinned already.
+The root signs who may sign, the policy role what is good enough. The root's public key never
+comes along: whoever verifies has it pinned already.
 """
 
 from pathlib import Path
@@ -16,10 +14,8 @@ from security.policy.key_homes import PREVIOUS_ROOT
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
-from storage.runs import Run, records
-
-STAGE = "policy"
-FOLDER = "policy"
+from storage.registry import layout
+from storage.runs import Run
 
 
 def publish_policy(context: Context) -> TrustPolicy:
@@ -41,14 +37,16 @@ def publish_policy(context: Context) -> TrustPolicy:
         replaced = _read_standing(context.lake, run.base, policy.root, keys)
         _require_newer(policy, replaced)
         for name, data in files.items():
-            run.replace(f"{FOLDER}/{name}", data)
-        audit.append_events(run, *audit.policy_events(replaced, policy, context.actor or STAGE))
+            run.replace(layout.policy_path(name), data)
+        audit.append_events(
+            run, *audit.policy_events(replaced, policy, context.actor or layout.POLICY)
+        )
         run.details.update(
             trust=policy.digests.trust, rules=policy.digests.rules, edition=list(policy.edition)
         )
 
-    run_id = records.run_id(STAGE, policy.digests.trust, policy.digests.rules)
-    context.commit_release(STAGE, run_id, body)
+    run_id = layout.policy_run(policy.digests.trust, policy.digests.rules)
+    context.commit_release(layout.POLICY, run_id, body)
     return policy
 
 
@@ -59,7 +57,8 @@ def read_published_policy(lake: Lake, pin: Pin, root: PublicPair) -> TrustPolicy
     """
     try:
         files = [
-            lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}") for name in (TRUST, RULES)
+            lake.fs.get(pin.repository, pin.commit, layout.policy_path(name))
+            for name in (TRUST, RULES)
         ]
     except NotFound:
         return None

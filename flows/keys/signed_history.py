@@ -14,11 +14,12 @@ from hashlib import sha256
 from security.formats.envelope import MAX_ENVELOPE_BYTES, payload_signed_by
 from security.keys.pairs import PublicPair
 from storage.lake import MAIN, Lake, Pin, releases
+from storage.runs import record_table
 from storage.versions.moments import REACH
 
 _READERS = 8
 # Records of runs; nobody signs them.
-_UNSIGNED = ("metadata/",)
+_UNSIGNED = (record_table.ROOT,)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from prefect.states import Completed
 from flows import audit
 from flows.context import Context, open_run
 from flows.monitor import ledger
-from storage import registry
 from storage.lake import MAIN, Pin
-from storage.registry import ReleaseRef, candidates
+from storage.registry import ReleaseRef, layout
 from storage.runs import records
 from storage.runs.reaper import STAGE_DEADLINE, reap
 from storage.runs.records import Record
@@ -65,7 +64,7 @@ def unanswered(context: Context, data: Pin) -> list[str]:
 def unjudged(context: Context, releases: Pin) -> list[str]:
     """Candidates that no gate has found anything of, older than the grace period."""
     judged = {str(r.details["candidate"]) for r in _verdicts(context, releases)}
-    found = records.at(context.lake, releases, stage=candidates.CANDIDATE)
+    found = records.at(context.lake, releases, stage=layout.CANDIDATE)
     return [r.run_id for r in found if r.run_id not in judged and _waits_too_long(r)]
 
 
@@ -73,7 +72,7 @@ def unreleased(context: Context, releases: Pin) -> list[str]:
     """Candidates that passed and were not registered, and the newest that was not promoted."""
     registered = {
         str(r.details["candidate"]): r
-        for r in records.at(context.lake, releases, stage=registry.STAGE)
+        for r in records.at(context.lake, releases, stage=layout.REGISTER)
         if "candidate" in r.details
     }
     waiting = [
@@ -97,7 +96,7 @@ def _unpromoted(context: Context, releases: Pin, registered: dict[str, Record]) 
     newest, environment = max(on_main), context.settings.environment
     named = {
         r.details["release"]
-        for r in records.at(context.lake, releases, stage="serve")
+        for r in records.at(context.lake, releases, stage=layout.SERVE)
         if r.details["environment"] == environment
     }
     current = context.trusted.newest_index(context.lake, releases, environment)
@@ -107,7 +106,7 @@ def _unpromoted(context: Context, releases: Pin, registered: dict[str, Record]) 
 
 
 def _verdicts(context: Context, releases: Pin) -> list[Record]:
-    return records.at(context.lake, releases, stage=candidates.GATE)
+    return records.at(context.lake, releases, stage=layout.GATE)
 
 
 def _waits_too_long(record: Record) -> bool:

@@ -24,7 +24,6 @@ from flows.release.proposals import (
     list_numbers,
     list_proposals,
     open_proposal,
-    path_of,
     verify_signed_so_far,
 )
 from flows.trust import key_access
@@ -39,10 +38,8 @@ from security.release.index import INDEX_TYPE, Index, read_moment, sign_index
 from storage import registry
 from storage.errors import Refused
 from storage.lake import Lake, Pin
-from storage.registry import ReleaseRef
-from storage.runs import Run, records
-
-STAGE = "propose"
+from storage.registry import ReleaseRef, layout
+from storage.runs import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def propose(context: Context, following: NextIndex) -> int:
         refuse_second(following, newest + 1, before, trusted.policy)
         number = max(list_numbers(lake, run.base, environment), default=0) + 1
         run.put(
-            path_of(environment, number),
+            layout.proposal_path(environment, number),
             to_bytes(FiledProposal(number, following.kind, envelope.decode())),
         )
         _cosign_release(run, trusted, following.index(), releaser)
@@ -84,8 +81,8 @@ def propose(context: Context, following: NextIndex) -> int:
         )
         run.details.update(environment=environment, proposal=number, reason=following.reason)
 
-    run_id = records.run_id(STAGE, environment, following.request_id, str(last))
-    outcome = context.commit_release(STAGE, run_id, body)
+    run_id = layout.propose_run(environment, following.request_id, last)
+    outcome = context.commit_release(layout.PROPOSE, run_id, body)
     return int(outcome.record.details["proposal"])
 
 
@@ -101,7 +98,9 @@ def approve(
     publish_policy(context)
     pin = context.pin_releases()
     audit.check_grown(context.lake, pin, context.trusted.floors)
-    with audit.record_refusals(context, subject=path_of(environment, number), step="approval"):
+    with audit.record_refusals(
+        context, subject=layout.proposal_path(environment, number), step="approval"
+    ):
         proposal = open_proposal(context.lake, pin, context.trusted, environment, number)
         if shown is not None and (proposal.index, proposal.kind) != (shown.index, shown.kind):
             raise Refused(
@@ -187,7 +186,8 @@ def _file_signature(
     told: audit.Event,
 ) -> None:
     """File the proposal with one signature more; two who add at once collide on the file."""
-    path = path_of(proposal.index.environment, proposal.number)
+    environment, number = proposal.index.environment, proposal.number
+    path = layout.proposal_path(environment, number)
 
     def body(run: Run) -> None:
         standing_file = from_bytes(
@@ -204,8 +204,9 @@ def _file_signature(
         _cosign_release(run, context.trusted, proposal.index, releaser)
         audit.append_events(run, told)
 
-    run_id = records.run_id(STAGE, path, releaser.public.key_id, str(len(proposal.key_ids)))
-    context.commit_release(STAGE, run_id, body)
+    signatures = len(proposal.key_ids)
+    run_id = layout.approve_run(environment, number, releaser.public.key_id, signatures)
+    context.commit_release(layout.PROPOSE, run_id, body)
 
 
 def _cosign_release(run: Run, trusted: Trusted, index: Index, releaser: RoleSigner) -> None:
@@ -227,7 +228,7 @@ def _make_event(
     return audit.signed_event(
         signed,
         actor=actor,
-        subject=f"environments/{index.environment}/proposals/{number}",
+        subject=layout.proposal_subject(index.environment, number),
         role="releaser",
         kind=kind,
         reason=index.reason,

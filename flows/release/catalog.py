@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from flows.context import Context
 from flows.errors import Misconfigured
-from flows.keys.published_policy import FOLDER, read_published_policy
+from flows.keys.published_policy import read_published_policy
 from flows.trust.installation import local_policy
 from flows.trust.newest_index import read_index
 from security.errors import SecurityError
@@ -27,7 +27,7 @@ from security.release.verify import (
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def list_releases(lake: Lake, pin: Pin, model: str, policy: TrustPolicy) -> list
 def read_running(lake: Lake, pin: Pin, policy: TrustPolicy) -> dict[str, Index]:
     """Environment to its newest index; one whose signature does not hold is left out."""
     found = {}
-    for environment in lake.fs.folders(pin.repository, pin.commit, prefix="environments/"):
+    for environment in registry.environments(lake, pin):
         numbers = registry.index_numbers(lake, pin, environment)
         try:
             found[environment], _ = read_index(lake, pin, environment, numbers[-1], policy)
@@ -119,7 +119,7 @@ def copy_release(lake: Lake, pin: Pin, ref: ReleaseRef, folder: Path) -> None:
         with published_folder(folder.absolute()) as partial:
             registry.download(lake, pin, ref.path, partial)
             for name in (TRUST, RULES):
-                data = lake.fs.get(pin.repository, pin.commit, f"{FOLDER}/{name}")
+                data = lake.fs.get(pin.repository, pin.commit, layout.policy_path(name))
                 (partial / name).write_bytes(data)
     except FileExistsError as error:
         raise Misconfigured(f"{folder} holds something.", remedy="Name a new folder.") from error

@@ -19,7 +19,7 @@ from flows.release.promote import promote
 from flows.release.register import explain_no_promotion, read_release, register_candidate
 from flows.trust.newest_index import history
 from security.release.index import Index
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, layout
 from storage.runs.records import Record
 
 
@@ -89,7 +89,7 @@ def _show_links(context: Context, registered: Record) -> None:
         key="links",
         markdown=(
             f"| what | which |\n|---|---|\n| release | `{release}` |\n"
-            f"| candidate | `candidates/{candidate}` |\n"
+            f"| candidate | `{layout.candidate_folder(str(candidate))}` |\n"
             f"| data commit | `{registered.inputs['data']}` |\n"
             f"| record | `{registered.path}` in `{context.pipeline.releases}` |\n"
         ),

@@ -30,6 +30,7 @@ from security.release.signing import VerifiedRelease, verify_release
 from storage import registry
 from storage.errors import Refused
 from storage.lake import Lake, Pin
+from storage.registry import layout
 from storage.runs import Outcome, Run
 
 Kind = Literal["promotion", "rollback"]
@@ -113,7 +114,7 @@ def write_index(
     told = audit.signed_event(
         policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE),
         actor=following.actor,
-        subject=f"environments/{environment}/index/{following.number}",
+        subject=layout.index_subject(environment, following.number),
         role="releaser",
         kind=EVENTS[following.kind],
         reason=following.reason,

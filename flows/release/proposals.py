@@ -1,7 +1,5 @@
 """Proposals: indexes that wait for the signatures of more releasers, and what they name.
 
-    environments/<name>/proposals/<n>.json   the index with the signatures it has so far
-
 No verifier takes one for an index. It is about one number and one predecessor, so that of two
 proposals, or a proposal and an index, one wins.
 """
@@ -23,7 +21,7 @@ from security.release.index import INDEX_TYPE, Index, VerifiedIndex, read_moment
 from security.release.verify import RELEASE
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, layout
 
 LIFETIME = timedelta(days=3)
 State = Literal["open", "approved", "overtaken", "expired"]
@@ -111,7 +109,8 @@ def _read(
     current: VerifiedIndex | None,
 ) -> Proposal:
     filed = from_bytes(
-        FiledProposal, lake.fs.get(pin.repository, pin.commit, path_of(environment, number))
+        FiledProposal,
+        lake.fs.get(pin.repository, pin.commit, layout.proposal_path(environment, number)),
     )
     envelope = filed.envelope.encode()
     signed = verify_signed_so_far(envelope, trusted)
@@ -135,15 +134,9 @@ def _judge_state(index: Index, current: VerifiedIndex | None) -> State:
 
 def list_numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:
     """Numbers of the environment's proposals at the pin, oldest first."""
-    prefix = f"environments/{environment}/proposals/"
-    listed = lake.fs.objects(pin.repository, pin.commit, prefix=prefix)
-    names = [entry.path[len(prefix) :] for entry in listed]
-    return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdecimal())
-
-
-def path_of(environment: str, number: int) -> str:
-    """Where a proposal stands."""
-    return f"environments/{environment}/proposals/{number}.json"
+    folder = layout.proposal_folder(environment)
+    listed = lake.fs.objects(pin.repository, pin.commit, prefix=folder)
+    return layout.parse_numbers(folder, (entry.path for entry in listed))
 
 
 def cosign_release(

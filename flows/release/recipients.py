@@ -27,10 +27,8 @@ from security.release.recipients import read_stanzas
 from security.release.signing import sign_provenance, sign_release
 from security.release.verify import CARD, GATES, MAX_CARD_BYTES, VerifiedRelease, verify_release
 from storage import registry
-from storage.registry import ReleaseRef
-from storage.runs import Run, records
-
-STAGE = "recipients"
+from storage.registry import ReleaseRef, layout
+from storage.runs import Run
 
 
 @dataclass(frozen=True)
@@ -203,7 +201,7 @@ def _register(
     new, outcome = registry.register(
         context.lake,
         context.pipeline.name,
-        run_id=records.run_id(registry.STAGE, "without", ref.path, gone.id),
+        run_id=layout.reseal_run(ref, gone.id),
         sign=sign,
         details={"reason": reason, "resealed": str(ref), "without": gone.id, "run": build.run_id},
         inputs={"release": context.pin_releases()},
@@ -235,4 +233,5 @@ def _publish(
         audit.append_events(run, added)
         run.details.update(release=str(ref), added=new.recipient_id)
 
-    context.commit_release(STAGE, records.run_id(STAGE, ref.path, new.recipient_id, before), body)
+    run_id = layout.add_recipient_run(ref, new.recipient_id, before)
+    context.commit_release(layout.RECIPIENTS, run_id, body)

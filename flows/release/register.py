@@ -23,21 +23,16 @@ from security.release.signing import VerifiedRelease, sign_release
 from security.release.statement import ModelRelease
 from storage import registry
 from storage.lake import MAIN, Lake, Pin
-from storage.registry import ReleaseRef, candidates
-from storage.runs import Run, records
+from storage.registry import ReleaseRef, layout
+from storage.runs import Run
 from storage.runs.records import Record
 
 ACTOR = "serve"
 
 
-def register_run(candidate: str) -> str:
-    """The run id of the candidate's one registration."""
-    return records.run_id(registry.STAGE, candidate)
-
-
 def find_registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
     """The candidate's registration, with what it said about its release; None before it."""
-    return registry.registered(lake, pipeline, register_run(candidate))
+    return registry.registered(lake, pipeline, layout.register_run(candidate))
 
 
 def read_release(context: Context, candidate: str, registered: Record) -> VerifiedRelease:
@@ -85,7 +80,7 @@ def register_candidate(context: Context, candidate: str) -> Record:
     lake, name = context.lake, context.pipeline.name
     if found := find_registration(lake, name, candidate):
         return found
-    path = candidates.path_of(candidate)
+    path = layout.candidate_folder(candidate)
     telling = audit.record_refusals(context, actor=ACTOR, subject=path, step="registration")
     with TemporaryDirectory(prefix="headrace-") as private, telling:
         folder = registry.download(lake, context.pin_releases(), path, Path(private) / "release")
@@ -93,7 +88,7 @@ def register_candidate(context: Context, candidate: str) -> Record:
         _, outcome = registry.register(
             lake,
             name,
-            run_id=register_run(candidate),
+            run_id=layout.register_run(candidate),
             sign=made.sign,
             details=made.details,
             inputs={"data": made.data},

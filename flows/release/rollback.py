@@ -28,7 +28,7 @@ from security.release.index import Index, VerifiedIndex
 from security.release.signing import VerifiedRelease
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, layout
 from storage.runs import records
 from storage.runs.records import Record
 from storage.versions import rollback
@@ -194,8 +194,8 @@ def _is_repeated(lake: Lake, pin: Pin, current: Index, reason: str, to: ReleaseR
     if to not in (None, release):
         return False
     request = make_request_id("rollback", release, reason, after=current.number - 1)
-    run = records.run_id("serve", current.environment, request)
-    return records.find(lake, pin.repository, pin.commit, stage="serve", run=run) is not None
+    run = layout.index_run(current.environment, request)
+    return records.find(lake, pin.repository, pin.commit, stage=layout.SERVE, run=run) is not None
 
 
 def _make_next(plan: EnvironmentPlan, actor: str) -> NextIndex:

@@ -12,11 +12,11 @@ from security.policy.floor import Floor
 from security.release.index import TIMESTAMP_TYPE, VerifiedIndex, sign_timestamp, verify_index
 from storage import registry
 from storage.lake import Lake, Pin
-from storage.runs import Run, records
+from storage.registry import layout
+from storage.runs import Run
 
 LIFETIME = timedelta(days=7)
 RENEW_BEFORE = timedelta(days=4)
-STAGE = "timestamp"
 
 
 def refresh_timestamp(context: Context, *, environment: str) -> bool:
@@ -38,17 +38,18 @@ def refresh_timestamp(context: Context, *, environment: str) -> bool:
         expires=now + LIFETIME,
         signer=signer(trusted.keys, "timestamp"),
     )
-    stamp = f"environments/{environment}/index/{current.index.number}.timestamp"
+    number = current.index.number
+    stamp = layout.timestamp_subject(environment, number)
     verified = trusted.policy.verify(envelope, role="timestamp", payload_type=TIMESTAMP_TYPE)
-    told = audit.signed_event(verified, actor=STAGE, subject=stamp, role="timestamp")
+    told = audit.signed_event(verified, actor=layout.TIMESTAMP, subject=stamp, role="timestamp")
 
     def body(run: Run) -> None:
-        run.replace(f"{stamp}.json", envelope)
+        run.replace(layout.timestamp_path(environment, number), envelope)
         audit.append_events(run, told)
-        run.details.update(environment=environment, index=current.index.number)
+        run.details.update(environment=environment, index=number)
 
     run_id = _run_id(lake, pin, trusted, current, now)
-    return not context.commit_release(STAGE, run_id, body).already
+    return not context.commit_release(layout.TIMESTAMP, run_id, body).already
 
 
 def _run_id(lake: Lake, pin: Pin, trusted: Trusted, current: VerifiedIndex, now: datetime) -> str:
@@ -58,7 +59,7 @@ def _run_id(lake: Lake, pin: Pin, trusted: Trusted, current: VerifiedIndex, now:
     """
     environment, number = current.index.environment, current.index.number
     standing = sha256(trusted.timestamp(lake, pin, environment, number) or b"").hexdigest()
-    return records.run_id(STAGE, environment, current.digest, standing, f"{now:%Y-%m-%dT%H}")
+    return layout.timestamp_run(environment, current.digest, standing, f"{now:%Y-%m-%dT%H}")
 
 
 def _find_expiry(

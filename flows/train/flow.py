@@ -27,7 +27,7 @@ from flows.train.candidate import Candidate, describe, make_candidate
 from flows.train.seal import Trained, sealed_candidate
 from flows.trust.key_access import signer
 from storage.lake import MAIN, Pin
-from storage.registry import candidates
+from storage.registry import candidates, layout
 from storage.runs import Outcome, Run, records
 from storage.runs.records import Record
 from storage.tables.manifests import manifests
@@ -177,7 +177,7 @@ def _link(data: Pin, candidate: Record, done: Outcome) -> None:
         key="links",
         markdown=(
             f"| what | which |\n|---|---|\n| data commit | `{data}` |\n"
-            f"| candidate | `{candidates.path_of(candidate.run_id)}` |\n"
+            f"| candidate | `{layout.candidate_folder(candidate.run_id)}` |\n"
             f"| record | `{done.record.path}` at `{done.pin.commit}` |\n"
             f"| code commit | `{done.record.code.get('code_commit', '')}` |\n"
         ),

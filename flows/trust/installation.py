@@ -12,6 +12,7 @@ from security.release.index import Index, VerifiedIndex, verify_index
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin, releases
+from storage.registry import layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Trusted:
 
     def timestamp(self, lake: Lake, pin: Pin, environment: str, number: int) -> bytes | None:
         """The newest timestamp statement of an index, if it has one."""
-        path = f"environments/{environment}/index/{number}.timestamp.json"
+        path = layout.timestamp_path(environment, number)
         try:
             return lake.fs.get(pin.repository, pin.commit, path)
         except NotFound:

@@ -1,12 +1,13 @@
 """The releases repository of a pipeline: candidates, releases, environments."""
 
+from storage.registry.layout import ReleaseRef
 from storage.registry.releases import (
-    STAGE,
-    ReleaseRef,
     download,
+    environments,
     head,
     index,
     index_numbers,
+    models,
     publish_index,
     register,
     registered,
@@ -15,12 +16,13 @@ from storage.registry.releases import (
 )
 
 __all__ = [
-    "STAGE",
     "ReleaseRef",
     "download",
+    "environments",
     "head",
     "index",
     "index_numbers",
+    "models",
     "publish_index",
     "register",
     "registered",

@@ -1,57 +1,35 @@
-"""The model registry: one folder per version in the releases repository, and who serves what.
-
-candidates/<id>/...                     what may become a release (storage/registry/candidates.py)
-models/<model>/<version>/...            release statement, evidence, sealed payload, card
-environments/<name>/index/<n>.json      numbered signed indexes: the deployment history
-policy/...                              the trust policy the releases are checked against
-"""
+"""The model registry: releases by version, and the indexes that say what each environment runs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin, releases
+from storage.registry import layout
+from storage.registry.layout import ReleaseRef
 from storage.runs import Outcome, Provenance, Run, commit_once, records
 from storage.runs.records import Record
 
-STAGE = "register"
 # What a policy allows by itself, and room for the documents beside the payload.
 MAX_BYTES = (8 << 30) + (64 << 20)
 MAX_FILES = 1000
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ReleaseRef:
-    """A registered version of a model; written `flights/3`."""
-
-    model: str
-    version: int
-
-    def __str__(self) -> str:
-        return f"{self.model}/{self.version}"
-
-    @property
-    def path(self) -> str:
-        """The release's folder in the releases repository."""
-        return f"models/{self.model}/{self.version}"
-
-    @classmethod
-    def parse(cls, text: str) -> "ReleaseRef":
-        """The inverse of `str(ref)`. Raises NotFound for anything else."""
-        model, _, version = text.rpartition("/")
-        if not model or not version.isdecimal() or int(version) < 1:
-            raise NotFound(
-                f"{text!r} does not name a release.",
-                remedy="Write MODEL/VERSION, as `headrace model list` prints it.",
-            )
-        return cls(model, int(version))
-
-
 def versions(lake: Lake, pin: Pin, model: str) -> list[int]:
     """Registered versions at the pin, oldest first."""
-    found = lake.fs.folders(pin.repository, pin.commit, prefix=f"models/{model}/")
-    return sorted(int(v) for v in found if v.isdecimal())
+    folder = layout.model_folder(model)
+    found = lake.fs.folders(pin.repository, pin.commit, prefix=folder)
+    return sorted(int(name) for name in found if name.isdecimal() and name[0] != "0")
+
+
+def models(lake: Lake, pin: Pin) -> list[str]:
+    """Names of the models that have a release at the pin."""
+    return lake.fs.folders(pin.repository, pin.commit, prefix=layout.MODELS)
+
+
+def environments(lake: Lake, pin: Pin) -> list[str]:
+    """Names of the environments that have an index or a proposal at the pin."""
+    return lake.fs.folders(pin.repository, pin.commit, prefix=layout.ENVIRONMENTS)
 
 
 def register(
@@ -84,7 +62,7 @@ def register(
     outcome = commit_once(
         lake,
         releases(pipeline),
-        stage=STAGE,
+        stage=layout.REGISTER,
         run_id=run_id,
         body=body,
         inputs=inputs,
@@ -96,7 +74,7 @@ def register(
 def registered(lake: Lake, pipeline: str, run_id: str) -> Record | None:
     """The registration that a run made before, with what it said about its release."""
     pin = head(lake, pipeline)
-    return records.find(lake, pin.repository, pin.commit, stage=STAGE, run=run_id)
+    return records.find(lake, pin.repository, pin.commit, stage=layout.REGISTER, run=run_id)
 
 
 def publish_index(
@@ -122,7 +100,7 @@ def publish_index(
         last = numbers[-1] if numbers else 0
         before = index(lake, run.base, environment, last) if last else None
         for name, data in sign(last + 1, before).items():
-            run.put(f"{_folder(environment)}/{name}", data)
+            run.put(f"{layout.index_folder(environment)}{name}", data)
         if also is not None:
             also(run)
         run.details.update(details, environment=environment, index=last + 1)
@@ -130,8 +108,8 @@ def publish_index(
     outcome = commit_once(
         lake,
         releases(pipeline),
-        stage="serve",
-        run_id=records.run_id("serve", environment, request_id),
+        stage=layout.SERVE,
+        run_id=layout.index_run(environment, request_id),
         body=body,
         by=by,
     )
@@ -140,16 +118,14 @@ def publish_index(
 
 def index_numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:
     """Numbers of the environment's indexes at the pin, oldest first."""
-    prefix = f"{_folder(environment)}/"
-    names = [
-        e.path[len(prefix) :] for e in lake.fs.objects(pin.repository, pin.commit, prefix=prefix)
-    ]
-    return sorted(int(n[:-5]) for n in names if n.endswith(".json") and n[:-5].isdecimal())
+    folder = layout.index_folder(environment)
+    listed = lake.fs.objects(pin.repository, pin.commit, prefix=folder)
+    return layout.parse_numbers(folder, (entry.path for entry in listed))
 
 
 def index(lake: Lake, pin: Pin, environment: str, number: int) -> bytes:
     """The signed envelope of one index. Raises NotFound."""
-    return lake.fs.get(pin.repository, pin.commit, f"{_folder(environment)}/{number}.json")
+    return lake.fs.get(pin.repository, pin.commit, layout.index_path(environment, number))
 
 
 def upload(run: Run, path: str, folder: Path) -> None:
@@ -189,7 +165,3 @@ def download(lake: Lake, pin: Pin, path: str, into: Path) -> Path:
 def head(lake: Lake, pipeline: str) -> Pin:
     """The releases repository as it stands now."""
     return lake.pin(releases(pipeline), MAIN)
-
-
-def _folder(environment: str) -> str:
-    return f"environments/{environment}/index"

@@ -17,7 +17,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from storage.lake import Lake, Pin, url
 from storage.tables.delta import delta_errors
 
-FOLDER = "metadata/runs"
+ROOT = "metadata/"
+FOLDER = f"{ROOT}runs"
 _LOG = f"{FOLDER}/_delta_log/"
 # A file of this size is finished: no compaction rewrites it.
 _FILE_BYTES = 1 << 20
@@ -53,9 +54,19 @@ _ONCE = CommitProperties(max_commit_retries=0)
 Texts = Mapping[str, bytes]
 
 
+def folder_of(stage: str) -> str:
+    """The folder of a stage's records, with the slash."""
+    return f"{ROOT}{stage}/"
+
+
+def path_of(stage: str, run: str) -> str:
+    """The object that is the record of a run."""
+    return f"{folder_of(stage)}{run}.json"
+
+
 def is_record(path: str) -> bool:
     """Whether a path below `metadata/` is that of a run's record."""
-    return path.startswith("metadata/") and path.count("/") == 2 and path.endswith(".json")
+    return path.startswith(ROOT) and path.count("/") == 2 and path.endswith(".json")
 
 
 def write_all(lake: Lake, repository: str, branch: str, texts: Texts) -> None:
@@ -148,7 +159,7 @@ def _scan(lake: Lake, pin: Pin, stage: str, handle: DeltaTable | None = None) ->
 
 def _texts(rows: pl.LazyFrame) -> Texts:
     found = rows.select("stage", "run_id", "record").collect()
-    return {f"metadata/{stage}/{run}.json": text.encode() for stage, run, text in found.rows()}
+    return {path_of(stage, run): text.encode() for stage, run, text in found.rows()}
 
 
 def _open(lake: Lake, repository: str, ref: str) -> DeltaTable:

@@ -12,7 +12,7 @@ from storage.lake import Lake, Pin
 from storage.lake.parallel import read_each
 from storage.runs import record_table
 from storage.runs.codec import PLAIN
-from storage.runs.record_table import is_record
+from storage.runs.record_table import ROOT, folder_of, is_record, path_of
 from storage.runs.summaries import State, Summary
 
 Json = Mapping[str, Any]
@@ -100,11 +100,6 @@ class Record:
                 code="lake.record_malformed",
             ) from cause
         return PLAIN.from_plain(cls, body, where)
-
-
-def path_of(stage: str, run: str) -> str:
-    """Where the record of a run stands."""
-    return f"metadata/{stage}/{run}.json"
 
 
 def read_record(path: str, text: bytes) -> Record:
@@ -210,7 +205,7 @@ def find_one(lake: Lake, pin: Pin, prefix: str) -> Record:
 
     Raises: NotFound for none, Refused for several.
     """
-    stages = lake.fs.folders(pin.repository, pin.commit, prefix="metadata/")
+    stages = lake.fs.folders(pin.repository, pin.commit, prefix=ROOT)
     begins = [path_of(stage, prefix).removesuffix(".json") for stage in stages]
     listed = read_each(
         lambda begin: lake.fs.objects(pin.repository, pin.commit, prefix=begin), begins
@@ -253,7 +248,7 @@ def _sort(texts: Mapping[str, bytes]) -> list[Record]:
 
 
 def _prefix(stage: str) -> str:
-    return f"metadata/{stage}/" if stage else "metadata/"
+    return folder_of(stage) if stage else ROOT
 
 
 def _derive_compacted(_lake: Lake, pin: Pin, _last: State | None) -> State:

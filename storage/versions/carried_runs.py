@@ -6,10 +6,10 @@ from storage.lake.client import Change
 from storage.runs import Run, record_table
 from storage.runs.records import Record
 
-RECORDS, NOTES = "metadata/", "forgotten/"
+RECORDS, NOTES = record_table.ROOT, "forgotten/"
 # Decisions made on the branch stay there with their ledger: they judged the branch. The table of
 # records is the target's own, whose next compaction takes over what comes along.
-_STAYS = ("metadata/monitor/", f"{record_table.FOLDER}/")
+_STAYS = (record_table.folder_of("monitor"), f"{record_table.FOLDER}/")
 
 
 def copy_records(run: Run, base: Pin, head: Pin) -> int:

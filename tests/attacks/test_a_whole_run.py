@@ -18,7 +18,7 @@ from security.policy.gates import parse_evidence
 from security.policy.key_homes import load_signer
 from security.release.verify import GATES, read_signed
 from storage import registry
-from storage.registry import candidates
+from storage.registry import candidates, layout
 from storage.runs import records
 from tests.attacks.left_behind import NAME, ROOT, WholeRun, flows_log, run
 
@@ -101,7 +101,7 @@ def test_63_the_gatekeeper_measures_for_itself_what_a_candidate_boasts_of(run: W
     assert claimed is not None
     assert claimed.details["training"]["metrics"]["roc_auc"] == 0.999
     assert run.told["gate boasting"]["message"].startswith("champion stays: roc_auc ")
-    path = f"{candidates.path_of(candidate)}/{GATES}"
+    path = f"{layout.candidate_folder(candidate)}/{GATES}"
     signed = run.folder / GATES
     signed.write_bytes(run.lake.fs.get(head.repository, head.commit, path))
     payload = read_signed(signed, run.trusted.policy, "gatekeeper").payload
@@ -118,7 +118,7 @@ def test_63_the_gatekeeper_reads_the_data_itself_and_signs_nothing_about_other_d
     assert told["message"] == f"champion stays: {reason}"
     head = registry.head(run.lake, NAME)
     candidate = records.run_id("train", NAME, "request", "of other files")
-    folder = candidates.path_of(candidate)
+    folder = layout.candidate_folder(candidate)
     paths = [one.path for one in run.lake.fs.objects(head.repository, head.commit, prefix=folder)]
     assert paths
     assert f"{folder}/{GATES}" not in paths

@@ -33,7 +33,7 @@ from security.policy.key_homes import load_signer
 from security.policy.trust_policy import TRUST
 from storage import registry
 from storage.errors import Refused
-from storage.registry import ReleaseRef
+from storage.registry import ReleaseRef, layout
 from tests.release_site import Served, Site, served, site
 
 ROOT = Path(__file__).parents[2]
@@ -248,11 +248,11 @@ def write_log(site: Site, size: int, lines: list[bytes]) -> None:
     segments = range(-(-max(size, len(lines)) // 64))
     parts = {number: lines[number * 64 : number * 64 + 64] for number in segments}
     files: dict[str, bytes | None] = {
-        reading.segment_path(number): b"".join(line + b"\n" for line in part) or None
+        layout.audit_segment(number): b"".join(line + b"\n" for line in part) or None
         for number, part in parts.items()
     }
     leaves = Log(tuple(lines)).leaves
-    files[reading.HEAD] = to_bytes(Peaks.of(CompactRange().extended(leaves)))
+    files[layout.AUDIT_HEAD] = to_bytes(Peaks.of(CompactRange().extended(leaves)))
     site.overwrite(files)
 
 

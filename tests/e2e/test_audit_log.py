@@ -29,6 +29,7 @@ from storage import registry
 from storage.errors import Unavailable
 from storage.lake import LANDING, Lake
 from storage.lake.client import LakeFS
+from storage.registry import layout
 from tests.release_site import context_of
 
 
@@ -54,15 +55,15 @@ def write_log(site: Any, lines: list[bytes]) -> None:
     now = reading.read_peaks(site.lake, head(site).repository, "main")
     size = len(lines)
     files: dict[str, bytes | None] = {
-        reading.segment_path(number): b"".join(
+        layout.audit_segment(number): b"".join(
             line + b"\n" for line in lines[number * 64 : number * 64 + 64]
         )
         for number in range(-(-size // 64))
     }
     for number in range(-(-size // 64), -(-now.size // 64)):
-        files[reading.segment_path(number)] = None
+        files[layout.audit_segment(number)] = None
     log = Log(tuple(lines))
-    files[reading.HEAD] = to_bytes(Peaks.of(CompactRange().extended(log.leaves)))
+    files[layout.AUDIT_HEAD] = to_bytes(Peaks.of(CompactRange().extended(log.leaves)))
     site.overwrite(files)
 
 
@@ -172,7 +173,7 @@ def test_a_head_that_claims_what_nobody_could_read_is_refused_at_once(served: An
     site = served.site
     size = 2**53 - 1
     claimed = canonical.encode({"peaks": ["00" * 32] * size.bit_count(), "size": size})
-    site.overwrite({reading.HEAD: claimed})
+    site.overwrite({layout.AUDIT_HEAD: claimed})
     for attempt in (
         lambda: site.promote(served.old, reason="again"),
         lambda: audit.read_log(site.lake, head(site)),
@@ -230,7 +231,7 @@ def test_a_fork_that_grew_past_the_floor_is_refused(served: Any) -> None:
 def test_a_head_or_segment_alone_that_changed_is_refused(served: Any) -> None:
     site = served.site
     log = audit.read_log(site.lake, head(site))
-    site.overwrite({reading.segment_path(0): b"".join(x + b"\n" for x in log.lines[1:])})
+    site.overwrite({layout.audit_segment(0): b"".join(x + b"\n" for x in log.lines[1:])})
     with pytest.raises(Untrusted, match="truncated or forked"):
         audit.read_log(site.lake, head(site))
     with pytest.raises(Untrusted, match="not the end of its"):
@@ -247,7 +248,7 @@ def publish_next_edition(site: Any) -> None:
 def test_a_checkpoint_that_nobody_signed_is_refused(served: Any) -> None:
     site = served.site
     assert site.run("audit", "checkpoint").exit_code == 0
-    site.overwrite({reading.CHECKPOINT: b"{}"})
+    site.overwrite({layout.AUDIT_CHECKPOINT: b"{}"})
     assert isinstance(site.run("audit", "verify").exception, Untrusted)
 
 

@@ -22,10 +22,11 @@ from flows.data.forget import key_digest
 from flows.errors import Misconfigured
 from flows.ingest.land import Landed, land, waiting
 from flows.pipeline import Pipeline
-from storage import registry, tables
+from storage import tables
 from storage.errors import Conflict, Damaged, NotFound, Refused
 from storage.lake import Lake
 from storage.landing import deliver, take_stock
+from storage.registry import layout
 from storage.runs import commit_once
 
 
@@ -515,7 +516,7 @@ def test_after_a_purge_one_can_forget_again_and_name_the_versions_that_are_left(
     commit_once(
         project.lake,
         project.pipeline.releases,
-        stage=registry.STAGE,
+        stage=layout.REGISTER,
         run_id="a" * 64,
         body=lambda run: run.details.update(release="m/1"),
         inputs={"data": pin},

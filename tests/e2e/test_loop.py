@@ -46,7 +46,7 @@ from security.release.index import TIMESTAMP_TYPE
 from storage import registry
 from storage.lake import Pin
 from storage.landing import deliver
-from storage.registry import candidates
+from storage.registry import candidates, layout
 from storage.runs import Run, commit_once, records
 from storage.runs.records import Record
 from storage.versions.merge import merge_branch
@@ -129,7 +129,7 @@ class Machine:
 
     def verdict(self, candidate: str, ref: str = "main") -> Record | None:
         """What the gates found of a candidate, as the data's own runs have it."""
-        head, run = self.context.lake.pin(self.repository, ref), candidates.gate_run(candidate)
+        head, run = self.context.lake.pin(self.repository, ref), layout.gate_run(candidate)
         return records.find(self.context.lake, head.repository, head.commit, stage="gate", run=run)
 
     def release(self, candidate: str) -> str | None:

@@ -50,7 +50,7 @@ from security.release.verify import GATES, PROVENANCE, read_signed, verify_relea
 from storage import registry, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.registry import ReleaseRef, candidates
+from storage.registry import ReleaseRef, candidates, layout
 from storage.runs import Run, commit_once
 from storage.runs.records import Record
 from storage.tables.manifests import manifests
@@ -155,7 +155,7 @@ class House:
 
     def evidence(self, candidate: str) -> GateEvidence:
         pin = registry.head(self.lake, self.pipeline.name)
-        path = candidates.path_of(candidate)
+        path = layout.candidate_folder(candidate)
         folder = registry.download(self.lake, pin, path, self.folder())
         signed = read_signed(folder / GATES, self.trusted.policy, "gatekeeper")
         return parse_evidence(signed.payload)[0]
@@ -375,7 +375,7 @@ def test_evidence_about_another_candidate_is_not_taken_for_this_ones(house: Hous
     honest, other = house.put(house.trained()), house.trained()
     house.judge(honest)
     pin = registry.head(house.lake, house.pipeline.name)
-    path = f"{candidates.path_of(honest)}/{GATES}"
+    path = f"{layout.candidate_folder(honest)}/{GATES}"
     borrowed = house.lake.fs.get(pin.repository, pin.commit, path)
     files = {**house.made.files, PROFILE: b"{}"}
     candidate = house.put(replace(other, files=files))
@@ -403,7 +403,7 @@ def test_provenance_that_is_exchanged_after_the_verdict_makes_no_release(house: 
     judged = replace(judged, branch=branch)
     candidate = house.put(judged)
     assert house.judge(candidate).passed
-    key, path = signer(house.keys, "trainer"), candidates.path_of(candidate)
+    key, path = signer(house.keys, "trainer"), layout.candidate_folder(candidate)
     claimed = replace(judged, branch="main")
     other = sealed_candidate(claimed, house.trusted.policy, signer=key, work=house.folder())
     changed = {
@@ -658,7 +658,7 @@ def test_what_is_judged_is_verified_again_by_the_releaser(house: House, tmp_path
     candidate = house.put(house.trained())
     house.judge(candidate)
     pin = registry.head(house.lake, house.pipeline.name)
-    path = candidates.path_of(candidate)
+    path = layout.candidate_folder(candidate)
     folder = registry.download(house.lake, pin, path, tmp_path / "candidate")
     verify_judged(folder, policy=house.trusted.policy, model=house.pipeline.name, run_id=candidate)
     sealed = folder / "payload" / "model.onnx.sealed"

@@ -68,10 +68,10 @@ def show(
 
 def _released(context: "Context") -> dict[str, str]:
     """Candidate to the release that came of it."""
-    from storage import registry
+    from storage.registry import layout
     from storage.runs import records
 
-    found = records.at(context.lake, context.pin_releases(), stage=registry.STAGE)
+    found = records.at(context.lake, context.pin_releases(), stage=layout.REGISTER)
     return {str(r.details.get("candidate")): str(r.details["release"]) for r in found}
 
 

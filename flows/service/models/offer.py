@@ -7,6 +7,7 @@ from security.policy.trust_policy import RULES, TRUST
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import MAIN, Lake, Pin, releases
+from storage.registry import layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ class Source:
         if not numbers:
             return None
         envelope = registry.index(self.lake, pin, self.environment, numbers[-1])
-        stamp = f"environments/{self.environment}/index/{numbers[-1]}.timestamp.json"
-        trust, rules = (self._get(pin, f"policy/{name}") for name in (TRUST, RULES))
+        stamp = layout.timestamp_path(self.environment, numbers[-1])
+        trust, rules = (self._get(pin, layout.policy_path(name)) for name in (TRUST, RULES))
         policy = (trust, rules) if trust is not None and rules is not None else None
         return Offer(pin, numbers[-1], envelope, self._get(pin, stamp), policy)
 

@@ -14,6 +14,7 @@ from typing import Any
 from flows import audit
 from flows.audit import spool
 from storage.lake import Lake
+from storage.registry import layout
 
 RETRY_S = 30.0
 
@@ -45,14 +46,15 @@ class RefusalOutbox:
     def __init__(self, lake: Lake, *, pipeline: str, environment: str, folder: Path) -> None:
         self._lake, self._pipeline, self._folder = lake, pipeline, folder
         self._environment = environment
+        self._indexes = layout.index_folder(environment)
         self._retry_at = 0.0
 
     def keep(self, refusal: Refusal, error: Exception) -> None:
         """Keep a refusal durably. It never raises: what serves goes on."""
-        path = f"environments/{self._environment}/index/{refusal.index}"
+        path = f"{self._indexes}{refusal.index}"
         event = audit.refusal_event(
             f"{audit.SERVICE}{self._environment}",
-            f"models/{refusal.release}" if refusal.release else path,
+            f"{layout.MODELS}{refusal.release}" if refusal.release else path,
             error,
             step=refusal.step,
             detail={"index": str(refusal.index)},

@@ -96,8 +96,8 @@ def _run(given: argparse.Namespace) -> None:
     # Before polars is imported: writing Parquet must not take the cores that answer requests.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
-    from flows.service.assembly import PredictionService, connection_limits
-    from flows.service.http.limits import RequestLimits
+    from flows.service.assembly import PredictionService
+    from flows.service.http.limits import RequestLimits, connection_limits
     from flows.service.predictions.spool import SpoolLimits
     from security.keys.keyfiles import forbid_core_dumps
     from storage.http.deadlines import allow_descriptors

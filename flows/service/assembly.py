@@ -1,23 +1,21 @@
 """Everything one prediction service runs, put together."""
 
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import h11
 import uvicorn
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from flows.service.http.front import TelemetryMiddleware
-from flows.service.http.limits import Intake, RequestLimits
+from flows.service.http.error_answers import ServiceProtocol
+from flows.service.http.limits import Intake, RequestLimits, connection_limits
 from flows.service.http.predict import Predictor
 from flows.service.http.routes import Parts, create_app
-from flows.service.http.telemetry import ServiceMetrics
+from flows.service.http.telemetry import ServiceMetrics, TelemetryMiddleware
 from flows.service.models.admit import Admission
 from flows.service.models.offer import Source
 from flows.service.models.refusals import RefusalOutbox
@@ -26,10 +24,9 @@ from flows.service.models.swap import IndexFollower
 from flows.service.predictions.delivery import Delivery
 from flows.service.predictions.spool import Spool, SpoolLimits
 from storage.http.access_log import STDERR, AccessLog
-from storage.http.deadlines import ConnectionLimits, DeadlineProtocol, sweep
+from storage.http.deadlines import sweep
 from storage.lake import Lake
 
-CONNECTIONS = 4096
 DRAIN_S = 15
 HAND_OVER_S = 10.0
 
@@ -46,32 +43,6 @@ class ServedEnvironment:
     environment: str
     keys: Path
     folder: Path
-
-
-class ServiceProtocol(DeadlineProtocol):
-    """Answers bytes that are no HTTP in the same form as any other bad request."""
-
-    def answer_bad_request(self, problem: str) -> None:
-        """JSON with the problem and its remedy."""
-        body = json.dumps({"error": problem, "remedy": "send HTTP/1.1"}).encode()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        for event in (
-            h11.Response(status_code=400, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
-
-
-def connection_limits(limits: RequestLimits) -> ConnectionLimits:
-    """One deadline for each part of a message: all of them are small."""
-    seconds = limits.request_s
-    return ConnectionLimits(CONNECTIONS, headers_s=seconds, pause_s=seconds, message_s=seconds)
 
 
 class PredictionService:

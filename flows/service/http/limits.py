@@ -12,6 +12,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from flows.errors import ContractBroken
+from storage.http.deadlines import ConnectionLimits
+
+CONNECTIONS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,12 @@ class RequestLimits:
     batches: int = 16
     queue_s: float = 0.25
     request_s: float = 10.0
+
+
+def connection_limits(limits: RequestLimits) -> ConnectionLimits:
+    """One deadline for each part of a message: all of them are small."""
+    seconds = limits.request_s
+    return ConnectionLimits(CONNECTIONS, headers_s=seconds, pause_s=seconds, message_s=seconds)
 
 
 class Intake:
@@ -89,13 +98,16 @@ class Intake:
             raise ContractBroken(
                 f"the body is larger than {self.limits.body_bytes} bytes",
                 rule="too_large",
+                code="service.too_large",
                 remedy="send the rows in several requests",
             )
 
 
 def refuse_overload(why: str) -> ContractBroken:
     """The refusal of a request that would be answered at another time."""
-    return ContractBroken(why, rule="overloaded", remedy="try again in a second")
+    return ContractBroken(
+        why, rule="overloaded", code="service.overloaded", remedy="try again in a second"
+    )
 
 
 def _declared_length(scope: Scope) -> int:

@@ -15,6 +15,7 @@ from flows.service.models.rows import Rows
 from flows.service.models.state import LoadedIndex, ServingState
 from flows.service.predictions.spool import Spool
 
+ProtocolName = Literal["infer", "invocations"]
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -22,7 +23,7 @@ _ID = re.compile(r"[\x21-\x7e]{1,128}")
 class RequestHead:
     """What the path and the headers say: the protocol, the model asked for, the caller's id."""
 
-    protocol: Literal["infer", "invocations"]
+    protocol: ProtocolName
     model: str | None = None
     version: str | None = None
     request_id: str | None = None
@@ -59,21 +60,24 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 class Predictor:
-    """Answers calls from what serves; every row is in the spool before `answer` returns."""
+    """Answers requests from what serves; every row is in the spool before `answer` returns."""
 
     def __init__(self, serving: ServingState, spool: Spool, *, max_rows: int) -> None:
         self._serving, self._spool, self._max_rows = serving, spool, max_rows
 
-    def answer(self, body: bytes, call: RequestHead, *, inline: bool) -> PredictionAnswer:
-        """Raises: ContractBroken for anything that is the caller's to mend, or not ready."""
+    def answer(self, body: bytes, head: RequestHead, *, inline: bool) -> PredictionAnswer:
+        """The answer to one request; `inline` means on the event loop.
+
+        Raises: ContractBroken for what the caller has to correct, and before the first release.
+        """
         loaded = self.require_loaded()
         document = read_json(body)
-        request_id = _request_id(call, document)
-        model = _model(loaded, call, request_id)
-        rows, echoed = self._parse(document, call, model)
+        request_id = _choose_request_id(head, document)
+        model = _choose_model(loaded, head, request_id)
+        rows, echoed = self._parse(document, head, model)
         scores = model.score(rows.features, inline=inline)
-        self._log(rows, scores, model, request_id)
-        rendered = _render(scores, call, model, request_id, echoed)
+        self._append(rows, scores, model, request_id)
+        rendered = _render(scores, head, model, request_id, echoed)
         return PredictionAnswer(orjson.dumps(rendered), request_id, model, loaded, rows, scores)
 
     def require_loaded(self) -> LoadedIndex:
@@ -85,18 +89,19 @@ class Predictor:
                 "no verified release is loaded"
                 + (f": {refusal.release} was refused at {refusal.step}" if refusal else ""),
                 rule="not_ready",
+                code="service.not_ready",
                 remedy="try again soon; GET /status says what is missing",
             )
         return loaded
 
     def _parse(
-        self, document: dict[str, Any], call: RequestHead, model: ServedModel
+        self, document: dict[str, Any], head: RequestHead, model: ServedModel
     ) -> tuple[Rows, str | None]:
-        if call.protocol == "infer":
+        if head.protocol == "infer":
             return inference.parse(document, model.signature, max_rows=self._max_rows)
         return invocations.parse(document, model.signature, max_rows=self._max_rows), None
 
-    def _log(self, rows: Rows, scores: list[float], model: ServedModel, request_id: str) -> None:
+    def _append(self, rows: Rows, scores: list[float], model: ServedModel, request_id: str) -> None:
         now = time.time_ns() // 1000
         key = model.signature.key
         lines = [
@@ -126,9 +131,9 @@ def measure_shadow(answer: PredictionAnswer) -> list[float]:
     return [abs(one - other) for one, other in zip(scores, answer.scores, strict=True)]
 
 
-def _request_id(call: RequestHead, document: dict[str, Any]) -> str:
-    given = call.request_id
-    if given is None and call.protocol == "infer" and isinstance(document.get("id"), str):
+def _choose_request_id(head: RequestHead, document: dict[str, Any]) -> str:
+    given = head.request_id
+    if given is None and head.protocol == "infer" and isinstance(document.get("id"), str):
         given = document["id"]
     if given is None:
         return secrets.token_hex(16)
@@ -141,10 +146,10 @@ def _request_id(call: RequestHead, document: dict[str, Any]) -> str:
     return given
 
 
-def _model(loaded: LoadedIndex, call: RequestHead, request_id: str) -> ServedModel:
-    if call.model is None or (call.version is None and call.model == loaded.champion.name):
+def _choose_model(loaded: LoadedIndex, head: RequestHead, request_id: str) -> ServedModel:
+    if head.model is None or (head.version is None and head.model == loaded.champion.name):
         return loaded.choose(request_id)
-    found = loaded.find(call.model, call.version) if call.version else None
+    found = loaded.find(head.model, head.version) if head.version else None
     if found is None:
         raise refuse_model(loaded)
     return found
@@ -155,14 +160,15 @@ def refuse_model(loaded: LoadedIndex) -> ContractBroken:
     return ContractBroken(
         "this service does not serve that model or version",
         rule="model_unknown",
+        code="service.model_unknown",
         remedy=f"it serves {loaded.champion.release}",
     )
 
 
 def _render(
-    scores: list[float], call: RequestHead, model: ServedModel, request_id: str, echoed: str | None
+    scores: list[float], head: RequestHead, model: ServedModel, request_id: str, echoed: str | None
 ) -> dict[str, Any]:
-    if call.protocol == "invocations":
+    if head.protocol == "invocations":
         return invocations.render(scores, release=model.release, id=request_id)
     return inference.render(
         scores,

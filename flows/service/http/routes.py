@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.requests import ClientDisconnect
 
 from flows.errors import ContractBroken
 from flows.service.http import inference
+from flows.service.http.error_answers import add_error_answers, answer_json
 from flows.service.http.limits import Intake
 from flows.service.http.predict import (
     PredictionAnswer,
     Predictor,
+    ProtocolName,
     RequestHead,
     measure_shadow,
     refuse_model,
@@ -28,13 +28,6 @@ from flows.service.models.state import ServingState
 from flows.service.predictions.spool import Spool
 
 NAME, VERSION = "headrace", "0.1.0"
-STATUS = {
-    "too_large": 413,
-    "media_type": 415,
-    "model_unknown": 404,
-    "overloaded": 503,
-    "not_ready": 503,
-}
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -65,25 +58,25 @@ def create_app(parts: Parts, *, lifespan: Lifespan | None = None) -> FastAPI:
     _add_predictions(app, parts)
     _add_models(app, parts)
     _add_health(app, parts)
-    _add_errors(app)
+    add_error_answers(app)
     return app
 
 
 def _add_predictions(app: FastAPI, parts: Parts) -> None:
     batches = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batch")
 
-    async def answer(request: Request, call: RequestHead) -> Response:
+    async def answer(request: Request, head: RequestHead) -> Response:
         intake, state = parts.intake, request.scope["state"]
         parts.predictor.require_loaded()
         intake.check_wait(state.get("waited_s", 0.0))
         _check_media_type(request)
         body = await intake.read_body(request.scope, request.receive)
         if len(body) <= intake.limits.inline_bytes:
-            made = parts.predictor.answer(body, call, inline=True)
+            made = parts.predictor.answer(body, head, inline=True)
         else:
             with intake.batch():
                 made = await _in_thread(
-                    batches, lambda: parts.predictor.answer(body, call, inline=False)
+                    batches, lambda: parts.predictor.answer(body, head, inline=False)
                 )
         state.update(rows=len(made.scores), release=made.model.release, request_id=made.request_id)
         parts.metrics.count_rows(made.model.release, len(made.scores))
@@ -99,20 +92,20 @@ def _add_predictions(app: FastAPI, parts: Parts) -> None:
 
         batches.submit(compare)
 
-    @app.post("/invocations", openapi_extra=_body("MLflow's scoring protocol"))
+    @app.post("/invocations", openapi_extra=_describe_body("MLflow's scoring protocol"))
     async def invocations(request: Request) -> Response:
-        return await answer(request, RequestHead("invocations", request_id=_id(request)))
+        return await answer(request, _read_head(request, "invocations"))
 
-    @app.post("/v2/models/{name}/infer", openapi_extra=_body("Open Inference Protocol v2"))
+    @app.post("/v2/models/{name}/infer", openapi_extra=_describe_body("Open Inference Protocol v2"))
     async def infer(request: Request, name: str) -> Response:
-        return await answer(request, RequestHead("infer", name, None, _id(request)))
+        return await answer(request, _read_head(request, "infer", name))
 
     @app.post(
         "/v2/models/{name}/versions/{version}/infer",
-        openapi_extra=_body("Open Inference Protocol v2"),
+        openapi_extra=_describe_body("Open Inference Protocol v2"),
     )
     async def infer_version(request: Request, name: str, version: str) -> Response:
-        return await answer(request, RequestHead("infer", name, version, _id(request)))
+        return await answer(request, _read_head(request, "infer", name, version))
 
 
 def _add_models(app: FastAPI, parts: Parts) -> None:
@@ -122,7 +115,7 @@ def _add_models(app: FastAPI, parts: Parts) -> None:
         model = loaded.find(name, version or str(champion.version))
         if model is None:
             raise refuse_model(loaded)
-        return _json(
+        return answer_json(
             inference.describe_model(
                 model.signature, model=model.name, version=model.version, digest=model.digest
             )
@@ -130,7 +123,7 @@ def _add_models(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/v2")
     async def server() -> Response:
-        return _json({"name": NAME, "version": VERSION, "extensions": []})
+        return answer_json({"name": NAME, "version": VERSION, "extensions": []})
 
     @app.get("/v2/models/{name}")
     async def model(name: str) -> Response:
@@ -154,13 +147,13 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
     @app.get("/health/live")
     @app.get("/v2/health/live")
     async def live() -> Response:
-        return _json({"live": True, "ready": parts.serving.loaded is not None})
+        return answer_json({"live": True, "ready": parts.serving.loaded is not None})
 
     @app.get("/health/ready")
     @app.get("/v2/health/ready")
     async def ready() -> Response:
         loaded = parts.predictor.require_loaded()
-        return _json({"ready": True, "release": loaded.champion.release})
+        return answer_json({"ready": True, "release": loaded.champion.release})
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -168,7 +161,7 @@ def _add_health(app: FastAPI, parts: Parts) -> None:
 
     @app.get("/status")
     async def status() -> Response:
-        return _json(describe_status(parts))
+        return answer_json(describe_status(parts))
 
 
 def describe_status(parts: Parts) -> dict[str, Any]:
@@ -217,37 +210,6 @@ def _describe_loaded(serving: ServingState) -> dict[str, Any] | None:
     }
 
 
-def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(ContractBroken)
-    async def answer_refusal(request: Request, error: Exception) -> Response:
-        if not isinstance(error, ContractBroken):
-            raise error
-        request.scope["state"]["rule"] = error.rule
-        status = STATUS.get(error.rule, 400)
-        headers = {"retry-after": "1"} if status == 503 else {}
-        # What is left of a refused body is not worth reading.
-        headers |= {"connection": "close"} if status == 413 else {}
-        body = {"error": str(error), "remedy": error.remedy, "rule": error.rule}
-        return _json(body | {"column": error.column or None}, status=status, headers=headers)
-
-    @app.exception_handler(HTTPException)
-    @app.exception_handler(404)
-    @app.exception_handler(405)
-    async def answer_unknown_route(_: Request, error: Exception) -> Response:
-        status, headers = getattr(error, "status_code", 404), getattr(error, "headers", None)
-        text = str(getattr(error, "detail", "not found")).lower()
-        remedy = "GET /openapi.json lists what there is"
-        return _json({"error": text, "remedy": remedy}, status=status, headers=headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def answer_disconnect(_: Request, __: Exception) -> Response:
-        return Response(status_code=400)
-
-    @app.exception_handler(Exception)
-    async def answer_failure(_: Request, __: Exception) -> Response:
-        return _json({"error": "the service failed", "remedy": "see its log"}, status=500)
-
-
 async def _in_thread(
     pool: ThreadPoolExecutor, work: Callable[[], PredictionAnswer]
 ) -> PredictionAnswer:
@@ -261,22 +223,21 @@ def _check_media_type(request: Request) -> None:
         raise ContractBroken(
             f"the body is declared as {given[:80]}",
             rule="media_type",
+            code="service.media_type",
             remedy="send JSON with the header Content-Type: application/json",
         )
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise ContractBroken("compressed bodies are not read", rule="media_type")
+        raise ContractBroken(
+            "compressed bodies are not read", rule="media_type", code="service.media_type"
+        )
 
 
-def _id(request: Request) -> str | None:
-    return request.headers.get("x-request-id")
+def _read_head(
+    request: Request, protocol: ProtocolName, model: str | None = None, version: str | None = None
+) -> RequestHead:
+    return RequestHead(protocol, model, version, request.headers.get("x-request-id"))
 
 
-def _body(text: str) -> dict[str, Any]:
+def _describe_body(text: str) -> dict[str, Any]:
     content = {"application/json": {"schema": {"type": "object", "description": text}}}
     return {"requestBody": {"required": True, "content": content}}
-
-
-def _json(body: object, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        orjson.dumps(body), status_code=status, media_type="application/json", headers=headers
-    )

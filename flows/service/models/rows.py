@@ -71,7 +71,10 @@ def check_row_count(rows: int, most: int) -> None:
     """Raises: ContractBroken if there are more rows than one request may hold."""
     if rows > most:
         raise ContractBroken(
-            f"the request holds {rows} rows", rule="too_large", remedy=f"send at most {most}"
+            f"the request holds {rows} rows",
+            rule="too_large",
+            code="service.too_large",
+            remedy=f"send at most {most}",
         )
 
 

@@ -11,11 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.learn.fit import Encoding
-from flows.service.http.front import TelemetryMiddleware
 from flows.service.http.limits import Intake, RequestLimits
 from flows.service.http.predict import Predictor
 from flows.service.http.routes import Parts, create_app
-from flows.service.http.telemetry import ServiceMetrics
+from flows.service.http.telemetry import ServiceMetrics, TelemetryMiddleware
 from flows.service.models.model import ServedModel
 from flows.service.models.rows import ModelSignature
 from flows.service.models.state import LoadedIndex, ServingState

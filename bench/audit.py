@@ -24,7 +24,7 @@ from security.audit.log import check_growth
 from storage import registry
 from storage.lake import Lake, releases
 from storage.lake.client import Access
-from storage.runs import Outcome, Run, commit_once
+from storage.runs import Job, Outcome, Run, commit_once
 
 SMALL, LARGE, ROUNDS, PER_COMMIT = 10, 10_000, 15, 500
 
@@ -73,7 +73,7 @@ def grow(lake: Lake, name: str, entries: int) -> None:
 
 def commit(lake: Lake, name: str, body: Callable[[Run], None]) -> Outcome:
     run_id = secrets.token_hex(32)
-    return commit_once(lake, releases(name), stage="bench", run_id=run_id, body=body)
+    return commit_once(lake, Job(releases(name), "bench", run_id), body)
 
 
 def put_file(run: Run) -> None:

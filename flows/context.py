@@ -22,7 +22,7 @@ from storage import tables
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
 from storage.lake.client import Access
-from storage.runs import Outcome, Provenance, Run, commit_once
+from storage.runs import Job, Outcome, Provenance, Run, commit_once
 from storage.versions import moments
 
 _LOCK = "requirements.lock"
@@ -107,24 +107,14 @@ class Context:
         """Commit a run once to the pipeline's data, with its record. Raises as `commit_once`."""
         return commit_once(
             self.lake,
-            self.repository,
-            stage=stage,
-            run_id=run_id,
-            body=body,
-            inputs=inputs,
-            on=on,
-            by=self.origin,
+            Job(self.repository, stage, run_id, inputs=inputs, on=on, by=self.origin),
+            body,
         )
 
     def commit_release(self, stage: str, run_id: str, body: Callable[[Run], None]) -> Outcome:
         """Commit a run once to the releases repository. Raises as `commit_once`."""
         return commit_once(
-            self.lake,
-            self.pipeline.releases,
-            stage=stage,
-            run_id=run_id,
-            body=body,
-            by=self.origin,
+            self.lake, Job(self.pipeline.releases, stage, run_id, by=self.origin), body
         )
 
 

@@ -18,7 +18,7 @@ from security.formats.strict_json import to_bytes
 from storage.errors import StorageError
 from storage.lake import LANDING, MAIN, Lake, releases
 from storage.registry import layout
-from storage.runs import Provenance, Run, commit_once
+from storage.runs import Job, Provenance, Run, commit_once
 
 # Where those who may not write the log leave what they have to tell, beside their predictions.
 LEFT = "audit"
@@ -148,10 +148,8 @@ def _try_commit(lake: Lake, pipeline: str, event: Event, by: Provenance | None) 
 def _commit(lake: Lake, pipeline: str, event: Event, by: Provenance | None) -> None:
     commit_once(
         lake,
-        releases(pipeline),
-        stage=layout.AUDIT,
-        run_id=layout.audit_run(spool.name_of(event)),
-        body=lambda run: append_events(run, event),
-        on=MAIN,
-        by=by,
+        Job(
+            releases(pipeline), layout.AUDIT, layout.audit_run(spool.name_of(event)), on=MAIN, by=by
+        ),
+        lambda run: append_events(run, event),
     )

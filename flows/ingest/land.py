@@ -12,7 +12,7 @@ from storage import landing
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin
 from storage.landing import Batch
-from storage.runs import Provenance, Run, commit_once, records
+from storage.runs import Job, Provenance, Run, commit_once, records
 
 STAGE = "ingest"
 
@@ -92,13 +92,15 @@ def land(
         files = landing.read(lake, batch)
         outcome = commit_once(
             lake,
-            pipeline.repository,
-            stage=STAGE,
-            run_id=_run_id(batch),
-            body=lambda run: _take(run, batch, dataset, files),
-            inputs={"landing": batch.pin},
-            on=on,
-            by=by,
+            Job(
+                pipeline.repository,
+                STAGE,
+                _run_id(batch),
+                inputs={"landing": batch.pin},
+                on=on,
+                by=by,
+            ),
+            lambda run: _take(run, batch, dataset, files),
         )
     except (ContractBroken, Damaged) as error:
         return _refused(lake, batch, error)

@@ -19,7 +19,7 @@ from storage.errors import Refused
 from storage.forgetting.selection import Selection
 from storage.forgetting.traces import Place, Search, Traces, rows_in, states
 from storage.lake import LANDING, MAIN, Lake, Pin
-from storage.runs import Outcome, Provenance, Run, commit_once, records
+from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
 
 STAGE = "forget"
 _LOG = "_delta_log"
@@ -69,12 +69,8 @@ def forget(
     head = lake.pin(repository, on)
     outcome = commit_once(
         lake,
-        repository,
-        stage=STAGE,
-        run_id=records.run_id(STAGE, request, head.commit),
-        body=lambda run: _forget(run, search, details),
-        on=on,
-        by=by,
+        Job(repository, STAGE, records.run_id(STAGE, request, head.commit), on=on, by=by),
+        lambda run: _forget(run, search, details),
     )
     drop_batches(lake, repository, outcome.record.details["landed"])
     return outcome

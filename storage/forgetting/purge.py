@@ -14,7 +14,7 @@ from storage.forgetting.forget import STAGE as FORGET
 from storage.forgetting.forget import note
 from storage.forgetting.traces import Place
 from storage.lake import MAIN, Lake, Pin
-from storage.runs import Provenance, Run, commit_once, records
+from storage.runs import Job, Provenance, Run, commit_once, records
 from storage.runs.records import Record
 
 STAGE = "purge"
@@ -127,7 +127,7 @@ def _record(lake: Lake, repository: str, one: Waiting, objects: int, by: Provena
         run.details.update(request=request.run_id, reason=request.details["reason"])
 
     run_id = records.run_id(STAGE, request.run_id)
-    commit_once(lake, repository, stage=STAGE, run_id=run_id, body=body, on=one.branch, by=by)
+    commit_once(lake, Job(repository, STAGE, run_id, on=one.branch, by=by), body)
 
 
 def _present(lake: Lake, repository: str, places: list[Place]) -> dict[str, Place]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from storage.lake import Lake, Pin, releases
 from storage.registry import layout, upload
-from storage.runs import Outcome, Provenance, Run, commit_once, records
+from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
 from storage.runs.records import Record
 
 
@@ -29,13 +29,7 @@ def put(
         run.details.update(details)
 
     return commit_once(
-        lake,
-        releases(pipeline),
-        stage=layout.CANDIDATE,
-        run_id=candidate,
-        body=body,
-        inputs=inputs,
-        by=by,
+        lake, Job(releases(pipeline), layout.CANDIDATE, candidate, inputs=inputs, by=by), body
     )
 
 
@@ -58,12 +52,8 @@ def put_verdict(
 
     return commit_once(
         lake,
-        releases(pipeline),
-        stage=layout.GATE,
-        run_id=layout.gate_run(candidate),
-        body=body,
-        inputs=inputs,
-        by=by,
+        Job(releases(pipeline), layout.GATE, layout.gate_run(candidate), inputs=inputs, by=by),
+        body,
     )
 
 

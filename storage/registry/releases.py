@@ -7,7 +7,7 @@ from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin, releases
 from storage.registry import layout
 from storage.registry.layout import ReleaseRef
-from storage.runs import Outcome, Provenance, Run, commit_once, records
+from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
 from storage.runs.records import Record
 
 # What a policy allows by itself, and room for the documents beside the payload.
@@ -60,13 +60,7 @@ def register(
         run.details.update(details, release=str(ref))
 
     outcome = commit_once(
-        lake,
-        releases(pipeline),
-        stage=layout.REGISTER,
-        run_id=run_id,
-        body=body,
-        inputs=inputs,
-        by=by,
+        lake, Job(releases(pipeline), layout.REGISTER, run_id, inputs=inputs, by=by), body
     )
     return ReleaseRef.parse(outcome.record.details["release"]), outcome
 
@@ -107,11 +101,8 @@ def publish_index(
 
     outcome = commit_once(
         lake,
-        releases(pipeline),
-        stage=layout.SERVE,
-        run_id=layout.index_run(environment, request_id),
-        body=body,
-        by=by,
+        Job(releases(pipeline), layout.SERVE, layout.index_run(environment, request_id), by=by),
+        body,
     )
     return int(outcome.record.details["index"]), outcome
 

@@ -11,7 +11,7 @@ from storage.lake import MAIN, Lake, Pin
 from storage.runs import record_table, records
 from storage.runs.records import Changed
 from storage.runs.summaries import Summary, to_json
-from storage.runs.transaction import Outcome, Provenance, Run, commit_once
+from storage.runs.transaction import Job, Outcome, Provenance, Run, commit_once
 
 STAGE = "compact"
 # What is not compacted is read by every run that needs it: so many objects are cheap to read.
@@ -37,12 +37,14 @@ def compact(
         return None
     return commit_once(
         lake,
-        repository,
-        stage=STAGE,
-        run_id=records.run_id(STAGE, *(("after", base.commit) if base else ("first", head.commit))),
-        body=lambda run: _write(run, summaries),
-        on=MAIN,
-        by=by,
+        Job(
+            repository,
+            STAGE,
+            records.run_id(STAGE, *(("after", base.commit) if base else ("first", head.commit))),
+            on=MAIN,
+            by=by,
+        ),
+        lambda run: _write(run, summaries),
     )
 
 

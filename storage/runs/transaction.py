@@ -1,6 +1,6 @@
 """The run transaction: pinned base, a branch of its own, one commit, one merge, exactly once.
 
-    outcome = commit_once(lake, "flights", stage="ingest", run_id=..., body=body)
+    outcome = commit_once(lake, Job("flights", "ingest", run_id), body)
 
 `body` gets a `Run`, writes through it and returns; the record, the commit and the merge are made
 here. When another run merges first and the two touch the same path, the body runs again on a
@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -93,81 +93,85 @@ class Provenance:
     orchestrator: Mapping[str, str] = field(default_factory=dict)
 
 
-def commit_once(
-    lake: Lake,
-    repository: str,
-    *,
-    stage: str,
-    run_id: str,
-    body: Callable[[Run], None],
-    inputs: Mapping[str, Pin] | None = None,
-    on: str = MAIN,
-    by: Provenance | None = None,
-) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a run is, before its first attempt: where it commits, as which stage, under which id.
+
+    `inputs` are the pins it reads by name, `on` the branch it merges into, `by` who started it.
+    """
+
+    repository: str
+    stage: str
+    run_id: str
+    _: KW_ONLY
+    inputs: Mapping[str, Pin] | None = None
+    on: str = MAIN
+    by: Provenance | None = None
+
+    def __str__(self) -> str:
+        return f"{self.stage} {self.run_id[:12]}"
+
+
+def commit_once(lake: Lake, job: Job, body: Callable[[Run], None]) -> Outcome:
     """Do the work of one run and merge it into `on`, or say that it had been merged.
 
     Raises: Conflict after 20 replays, Refused if a rollback forbids the run, Unavailable when
     the lake stops answering; in each case `on` is as it was, or holds the whole run.
     """
-    job = _Job(lake, repository, stage, run_id, body, dict(inputs or {}), on, by or Provenance())
+    attempts = _Attempts(lake, job, body)
     for replay in range(MAX_REPLAYS + 1):
-        if standing := job.standing():
+        if standing := attempts.find_standing():
             return standing
-        job.fence()
+        attempts.fence()
         try:
-            return job.attempt()
+            return attempts.attempt()
         except Conflict as error:
-            _log.info("%s %s replays on the new head (%s)", stage, run_id[:12], error)
+            _log.info("%s replays on the new head (%s)", job, error)
             time.sleep(random.uniform(0.02, 0.1) * min(replay + 1, 10))  # noqa: S311
     raise Conflict(
-        f"{stage} {run_id[:12]} lost {MAX_REPLAYS} races for {repository}/{on}.",
+        f"{job} lost {MAX_REPLAYS} races for {job.repository}/{job.on}.",
         remedy="Lower the concurrency of the runs that write the same table.",
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class _Attempts:
     lake: Lake
-    repository: str
-    stage: str
-    run_id: str
+    job: Job
     body: Callable[[Run], None]
-    inputs: dict[str, Pin]
-    on: str
-    by: Provenance
 
     @property
     def branch_prefix(self) -> str:
-        return f"run-{self.stage}-{self.run_id[:12]}-"
+        return f"run-{self.job.stage}-{self.job.run_id[:12]}-"
 
-    def standing(self) -> Outcome | None:
+    def find_standing(self) -> Outcome | None:
         """The merged run, if it is on the target branch."""
-        head = self.lake.pin(self.repository, self.on)
+        head = self.lake.pin(self.job.repository, self.job.on)
         found = records.find(
-            self.lake, self.repository, head.commit, stage=self.stage, run=self.run_id
+            self.lake, self.job.repository, head.commit, stage=self.job.stage, run=self.job.run_id
         )
         if found is None or not found.stands:
             return None
         if found.superseded:
             raise Refused(
-                f"{self.stage} {self.run_id[:12]} was undone by rollback "
-                f"{found.superseded.by[:12]} and may not run again.",
+                f"{self.job} was undone by rollback {found.superseded.by[:12]} and may not run "
+                "again.",
                 remedy="Deliver corrected data, or repeat the rollback with --may-run-again.",
             )
         return Outcome(found, head, already=True)
 
     def fence(self) -> None:
         """Delete the branches of older attempts, so that one that wakes up late cannot merge."""
-        old = self.lake.fs.branches(self.repository, prefix=self.branch_prefix, hidden=True)
+        old = self.lake.fs.branches(self.job.repository, prefix=self.branch_prefix, hidden=True)
         for branch in old:
-            self.lake.fs.delete_branch(self.repository, branch)
+            self.lake.fs.delete_branch(self.job.repository, branch)
 
     def attempt(self) -> Outcome:
         started, clock = datetime.now(UTC), time.monotonic()
-        base = self.lake.pin(self.repository, self.on)
+        base = self.lake.pin(self.job.repository, self.job.on)
         nonce = f"{int(started.timestamp()):08x}{secrets.token_hex(4)}"
-        run = Run(self.lake, base, self.branch_prefix + nonce, nonce, self.run_id)
-        self.lake.fs.create_branch(self.repository, run.branch, source=base.commit, hidden=True)
+        run = Run(self.lake, base, self.branch_prefix + nonce, nonce, self.job.run_id)
+        self.lake.fs.create_branch(self.job.repository, run.branch, source=base.commit, hidden=True)
         try:
             self._write(run)
             record = self._record(run, started, time.monotonic() - clock)
@@ -178,14 +182,14 @@ class _Job:
             self._abandon(run)
             raise
         self._abandon(run)
-        return Outcome(record, Pin(self.repository, merged), already=False)
+        return Outcome(record, Pin(self.job.repository, merged), already=False)
 
     def _write(self, run: Run) -> None:
         try:
             self.body(run)
         except (NotFound, Unavailable) as error:
             # A real lakeFS's S3 gateway answers a write to a branch that is gone with a 5xx.
-            named = self.lake.fs.branches(self.repository, prefix=run.branch, hidden=True)
+            named = self.lake.fs.branches(self.job.repository, prefix=run.branch, hidden=True)
             if run.branch in named:
                 raise
             raise self._fenced(run) from error
@@ -193,11 +197,14 @@ class _Job:
     def _commit(self, run: Run, record: Record) -> None:
         try:
             self.lake.fs.commit(
-                self.repository, run.branch, message=self._message(), metadata=self._labels(record)
+                self.job.repository,
+                run.branch,
+                message=str(self.job),
+                metadata=self._labels(record),
             )
         except Unavailable:
             # The reply was lost: the branch itself tells whether the commit was made.
-            head = self.lake.fs.resolve(self.repository, run.branch)
+            head = self.lake.fs.resolve(self.job.repository, run.branch)
             if head.metadata.get("attempt") != run.attempt:
                 raise
         except NotFound as error:
@@ -206,10 +213,10 @@ class _Job:
     def _merge(self, run: Run, record: Record) -> str:
         try:
             return self.lake.fs.merge(
-                self.repository,
+                self.job.repository,
                 run.branch,
-                into=self.on,
-                message=self._message(),
+                into=self.job.on,
+                message=str(self.job),
                 metadata=self._labels(record),
             )
         except Unavailable:
@@ -221,15 +228,15 @@ class _Job:
             raise self._fenced(run) from error
 
     def _merged_by(self, run: Run) -> str | None:
-        head = self.lake.pin(self.repository, self.on)
+        head = self.lake.pin(self.job.repository, self.job.on)
         found = records.find(
-            self.lake, self.repository, head.commit, stage=self.stage, run=self.run_id
+            self.lake, self.job.repository, head.commit, stage=self.job.stage, run=self.job.run_id
         )
         return head.commit if found and found.attempt == run.attempt else None
 
     def _fenced(self, run: Run) -> StorageError:
         return StorageError(
-            f"Attempt {run.attempt} of {self.stage} {self.run_id[:12]} was superseded by a "
+            f"Attempt {run.attempt} of {self.job} was superseded by a "
             "later attempt, which deleted its branch.",
             remedy="Nothing to do: the later attempt carries the run on.",
         )
@@ -237,28 +244,26 @@ class _Job:
     def _abandon(self, run: Run) -> None:
         """Delete the run branch; the reaper does it if the lake does not answer now."""
         try:
-            self.lake.fs.delete_branch(self.repository, run.branch)
+            self.lake.fs.delete_branch(self.job.repository, run.branch)
         except StorageError as error:
             _log.warning("run branch %s stays for the reaper: %s", run.branch, error)
 
-    def _message(self) -> str:
-        return f"{self.stage} {self.run_id[:12]}"
-
     def _record(self, run: Run, started: datetime, duration_s: float) -> Record:
+        job, by = self.job, self.job.by or Provenance()
         return Record(
-            stage=self.stage,
-            run_id=self.run_id,
+            stage=job.stage,
+            run_id=job.run_id,
             attempt=run.attempt,
             started_at=started.isoformat(),
             duration_s=round(duration_s, 3),
             base=run.base.commit,
-            inputs={name: str(pin) for name, pin in self.inputs.items()},
+            inputs={name: str(pin) for name, pin in (job.inputs or {}).items()},
             tables=run.tables,
             counts=run.counts,
             metrics=run.metrics,
             details=run.details,
-            code=self.by.code,
-            orchestrator=self.by.orchestrator,
+            code=by.code,
+            orchestrator=by.orchestrator,
         )
 
     def _labels(self, record: Record) -> dict[str, str]:

@@ -17,7 +17,7 @@ import polars as pl
 from storage import tables
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
-from storage.runs import Outcome, Provenance, Run, commit_once, records
+from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
 from storage.tables.compare import PART_ROWS, Changes, Comparison, compare, together
 from storage.versions.carried_runs import copy_records
 
@@ -80,13 +80,15 @@ def merge_branch(
     ours = _changes_of(lake, base, head, keys)
     return commit_once(
         lake,
-        repository,
-        stage=STAGE,
-        run_id=records.run_id(STAGE, head.commit, into),
-        body=lambda run: _apply(run, ours, base, head, source, check),
-        inputs={"source": head, "merge base": base},
-        on=into,
-        by=by,
+        Job(
+            repository,
+            STAGE,
+            records.run_id(STAGE, head.commit, into),
+            inputs={"source": head, "merge base": base},
+            on=into,
+            by=by,
+        ),
+        lambda run: _apply(run, ours, base, head, source, check),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from storage import tables
 from storage.forgetting import forget, purge
 from storage.lake import MAIN, Lake, Pin
-from storage.runs import Outcome, Provenance, Run, commit_once, records
+from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
 from storage.runs.records import Record
 
 STAGE = "rollback"
@@ -36,13 +36,15 @@ def roll_back(
     """
     return commit_once(
         lake,
-        request.to.repository,
-        stage=STAGE,
-        run_id=records.run_id(STAGE, request.id),
-        body=lambda run: _restore_all(run, request),
-        inputs={"to": request.to},
-        on=on,
-        by=by,
+        Job(
+            request.to.repository,
+            STAGE,
+            records.run_id(STAGE, request.id),
+            inputs={"to": request.to},
+            on=on,
+            by=by,
+        ),
+        lambda run: _restore_all(run, request),
     )
 
 

@@ -30,7 +30,7 @@ from security.release.verify import verify_release
 from storage import registry
 from storage.lake import Lake
 from storage.lake.client import Access
-from storage.runs import Run, commit_once
+from storage.runs import Job, Run, commit_once
 from tests.conftest import KEY, SECRET, free_port, start_embedded, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -210,7 +210,7 @@ def set_up(
         scoped = headrace(
             "lake", "keys", "create", "desk", "--read", NAME, "--json", LAKEFS_ENDPOINT=None
         )
-        commit_once(lake, NAME, stage="ingest", run_id="ab" * 32, body=january)
+        commit_once(lake, Job(NAME, "ingest", "ab" * 32), january)
         forgotten = feed.delivery(1)["planes"]["tailnum"][0]
         forget = ("data", "forget", "--dataset", "planes", "--key", f"tailnum={forgotten}")
         headrace(*forget, "--reason", "a request", "--yes")

@@ -7,7 +7,7 @@ import pytest
 
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
-from storage.runs import Outcome, Run, commit_once, record_table, records
+from storage.runs import Job, Outcome, Run, commit_once, record_table, records
 from storage.runs.compaction import compact
 from storage.runs.summaries import State, Summary
 from storage.versions.rollback import Request, roll_back
@@ -20,7 +20,7 @@ def land(lake: Lake, repo: str, key: int, stage: str = "ingest") -> Outcome:
         run.details.update(dataset="numbers", batch=f"b{key}")
 
     run = records.run_id(stage, str(key))
-    return commit_once(lake, repo, stage=stage, run_id=run, body=body)
+    return commit_once(lake, Job(repo, stage, run), body)
 
 
 def from_objects(lake: Lake, pin: Pin, stage: str = "") -> list[records.Record]:
@@ -95,7 +95,7 @@ def test_a_lost_mark_means_a_table_made_anew(lake: Lake, repo: str) -> None:
     def lose(run: Run) -> None:
         lake.fs.delete(repo, run.branch, records.COMPACTED.path)
 
-    commit_once(lake, repo, stage="edit", run_id="e" * 64, body=lose)
+    commit_once(lake, Job(repo, "edit", "e" * 64), lose)
     assert_alike(lake, repo)
     compact(lake, repo, [], enough=1)
     assert_alike(lake, repo)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from storage import tables
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
-from storage.runs import Run, commit_once
+from storage.runs import Job, Run, commit_once
 from storage.versions.merge import merge_branch
 from storage.versions.rollback import Request, roll_back
 
@@ -48,9 +48,7 @@ def apply(lake: Lake, repo: str, branch: str, edits: Edits) -> Pin:
                 merge.when_matched_update_all().when_not_matched_insert_all().execute()
         run.tables[TABLE] = handle.version()
 
-    return commit_once(
-        lake, repo, stage="edit", run_id=secrets.token_hex(32), body=body, on=branch
-    ).pin
+    return commit_once(lake, Job(repo, "edit", secrets.token_hex(32), on=branch), body).pin
 
 
 def _exists(run: Run) -> bool:

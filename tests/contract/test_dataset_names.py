@@ -13,7 +13,7 @@ from storage.errors import Refused
 from storage.forgetting.forget import forget
 from storage.forgetting.selection import ByKey
 from storage.lake import Lake
-from storage.runs import Run, commit_once
+from storage.runs import Job, Run, commit_once
 from storage.versions.merge import merge_branch
 from storage.versions.rollback import Request, roll_back
 
@@ -26,7 +26,7 @@ def test_every_operation_takes_the_name(lake: Lake, repo: str, table: str) -> No
         rows = pl.DataFrame({name: list(keys) for name in COLUMNS})
         run.append(table, rows)
 
-    good = commit_once(lake, repo, stage="a", run_id="a" * 64, body=lambda run: add(run, 1, 2)).pin
+    good = commit_once(lake, Job(repo, "a", "a" * 64), lambda run: add(run, 1, 2)).pin
     assert tables.names(lake, repo, "main") == [table]
     lake.fs.create_branch(repo, "mine", source="main")
     handle = tables.open_table(lake, repo, "mine", table)
@@ -56,9 +56,7 @@ def test_a_name_that_an_address_would_escape_is_refused_and_spoils_no_list(
 ) -> None:
     rows = pl.DataFrame({"key": [1]})
     with pytest.raises(Refused, match="cannot be the name of a dataset"):
-        commit_once(
-            lake, repo, stage="a", run_id="a" * 64, body=lambda run: run.append(table, rows)
-        )
+        commit_once(lake, Job(repo, "a", "a" * 64), lambda run: run.append(table, rows))
     assert tables.names(lake, repo, "main") == []
     lake.fs.create_branch(repo, "mine", source="main")
     tables.append(lake, repo, "mine", "plain", rows)
@@ -70,16 +68,14 @@ def test_a_name_that_an_address_would_escape_is_refused_and_spoils_no_list(
 
 def test_a_table_without_rows_is_a_table(lake: Lake, repo: str) -> None:
     rows = pl.DataFrame({"key": [1], "text": ["x"]})
-    good = commit_once(
-        lake, repo, stage="a", run_id="a" * 64, body=lambda run: run.append("t", rows)
-    ).pin
+    good = commit_once(lake, Job(repo, "a", "a" * 64), lambda run: run.append("t", rows)).pin
 
     def empty(run: Run) -> None:
         handle = tables.open_table(lake, repo, run.branch, "t")
         handle.delete()
         run.tables["t"] = handle.version()
 
-    emptied = commit_once(lake, repo, stage="a", run_id="b" * 64, body=empty).pin
+    emptied = commit_once(lake, Job(repo, "a", "b" * 64), empty).pin
     assert tables.snapshot(lake, repo, "main", "t").rows == 0
     keys = {"t": ("key",)}
     (found,) = differences(lake, good, emptied, keys=keys)

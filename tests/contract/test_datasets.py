@@ -12,7 +12,7 @@ from storage import tables
 from storage.errors import Conflict, Damaged, Refused
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, read, refuse, take_stock
-from storage.runs import Outcome, Run, commit_once, records
+from storage.runs import Job, Outcome, Run, commit_once, records
 from storage.tables.compare import changes, compare
 from storage.versions.merge import Applied, merge_branch
 from storage.versions.rollback import Request, roll_back
@@ -22,11 +22,8 @@ def add(lake: Lake, repo: str, *keys: int, on: str = "main") -> Outcome:
     frame = pl.DataFrame({"key": keys, "text": ["as delivered"] * len(keys)})
     return commit_once(
         lake,
-        repo,
-        stage="ingest",
-        run_id=records.run_id("ingest", str(keys)),
-        body=lambda run: run.append("numbers", frame),
-        on=on,
+        Job(repo, "ingest", records.run_id("ingest", str(keys)), on=on),
+        lambda run: run.append("numbers", frame),
     )
 
 
@@ -69,7 +66,7 @@ def test_rollback_brings_back_vacuumed_files(lake: Lake, repo: str) -> None:
         table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
         run.tables["numbers"] = table.version()
 
-    commit_once(lake, repo, stage="vacuum", run_id="a" * 64, body=rewrite_and_vacuum)
+    commit_once(lake, Job(repo, "vacuum", "a" * 64), rewrite_and_vacuum)
     assert rows(lake, repo) == {}
     roll_back(lake, request(good))
     assert rows(lake, repo) == {1: "as delivered"}
@@ -112,7 +109,7 @@ def test_an_ingest_under_way_replays_after_a_rollback(lake: Lake, repo: str) -> 
             thread.start()
             thread.join()
 
-    commit_once(lake, repo, stage="ingest", run_id="b" * 64, body=body)
+    commit_once(lake, Job(repo, "ingest", "b" * 64), body)
     assert len(attempts) == 2
     assert rows(lake, repo) == {1: "as delivered", 5: "late"}
 
@@ -152,10 +149,10 @@ def test_a_run_that_kept_nothing_goes_with_the_rows_it_repeated(lake: Lake, repo
         run.details["dataset"] = "numbers"
         run.touch("numbers")
 
-    commit_once(lake, repo, stage="ingest", run_id="d" * 64, body=all_duplicates)
+    commit_once(lake, Job(repo, "ingest", "d" * 64), all_duplicates)
     outcome = roll_back(lake, request(good, may_run_again=True))
     assert "ingest/" + "d" * 64 in outcome.record.details["supersedes"]
-    assert not commit_once(lake, repo, stage="ingest", run_id="d" * 64, body=all_duplicates).already
+    assert not commit_once(lake, Job(repo, "ingest", "d" * 64), all_duplicates).already
 
 
 def test_a_column_of_another_type_is_a_schema_change(lake: Lake, repo: str) -> None:

@@ -19,7 +19,7 @@ from storage.forgetting.selection import ByAge, ByKey
 from storage.forgetting.traces import Search
 from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, take_stock
-from storage.runs import Outcome, Run, commit_once, records
+from storage.runs import Job, Outcome, Run, commit_once, records
 from storage.versions.rollback import Request, roll_back
 
 NOW = datetime.now(UTC)
@@ -30,11 +30,8 @@ def add(lake: Lake, repo: str, table: str, *people: str, on: str = "main") -> Ou
     frame = pl.DataFrame({"person": people, "note": [f"about {name}" for name in people]})
     return commit_once(
         lake,
-        repo,
-        stage="ingest",
-        run_id=records.run_id("ingest", table, *people),
-        body=lambda run: run.append(table, frame),
-        on=on,
+        Job(repo, "ingest", records.run_id("ingest", table, *people), on=on),
+        lambda run: run.append(table, frame),
     )
 
 
@@ -63,10 +60,8 @@ def test_the_rows_go_from_every_table_that_has_the_column(lake: Lake, repo: str)
         add(lake, repo, table, "someone else", WHO)
     commit_once(
         lake,
-        repo,
-        stage="ingest",
-        run_id="e" * 64,
-        body=lambda run: run.append("prices", pl.DataFrame({"price": [1]})),
+        Job(repo, "ingest", "e" * 64),
+        lambda run: run.append("prices", pl.DataFrame({"price": [1]})),
     )
     outcome = forgotten(lake, repo)
     for table in ("visits", "quarantine/visits", "predictions"):
@@ -94,7 +89,7 @@ def test_a_predicate_that_names_the_person_goes_from_the_log_too(lake: Lake, rep
         handle.delete(f"person = '{WHO}'")
         run.tables["visits"] = handle.version()
 
-    tried = commit_once(lake, repo, stage="edit", run_id="c" * 64, body=body).pin
+    tried = commit_once(lake, Job(repo, "edit", "c" * 64), body).pin
     outcome = forgotten(lake, repo)
     head = outcome.pin.commit
     logs = [e.path for e in lake.fs.objects(repo, head, prefix="tables/visits/_delta_log/")]
@@ -297,7 +292,7 @@ def test_rows_past_a_moment_go_with_those_of_their_quarantine_alone(
         for table in ("visits", "quarantine/visits", "other"):
             run.append(table, frame)
 
-    commit_once(lake, repo, stage="ingest", run_id="a" * 64, body=body)
+    commit_once(lake, Job(repo, "ingest", "a" * 64), body)
     old = ByAge(
         "visits", "at", datetime(2013, 1, 2, 12, tzinfo=UTC), ("visits", "quarantine/visits")
     )
@@ -322,7 +317,7 @@ def test_a_partitioned_tables_partition_is_searched_and_forgotten(
         )
         run.tables["visits"] = 0
 
-    commit_once(lake, repo, stage="ingest", run_id="b" * 64, body=body)
+    commit_once(lake, Job(repo, "ingest", "b" * 64), body)
     outcome = forgotten(lake, repo, name)
     assert people(lake, repo, "visits") == {"someone else"}
     head: Pin = lake.pin(repo)

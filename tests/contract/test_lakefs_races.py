@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from storage import tables
 from storage.lake import Lake
-from storage.runs import Run, commit_once, records
+from storage.runs import Job, Run, commit_once, records
 
 RACES = [
     pytest.param(8, 5, id="8x5"),
@@ -112,4 +112,4 @@ def run_once(lake: Lake, repo: str, table: str, key: int) -> None:
         run.append(table, pl.DataFrame({"key": [key]}))
 
     run_id = records.run_id("ingest", str(key))
-    assert not commit_once(lake, repo, stage="ingest", run_id=run_id, body=body).already
+    assert not commit_once(lake, Job(repo, "ingest", run_id), body).already

@@ -4,7 +4,7 @@ import polars as pl
 
 from storage import tables
 from storage.lake import Lake
-from storage.runs import Outcome, commit_once, records
+from storage.runs import Job, Outcome, commit_once, records
 from storage.tables.manifests import manifests
 
 
@@ -12,10 +12,8 @@ def add(lake: Lake, repo: str, table: str, *keys: int) -> Outcome:
     frame = pl.DataFrame({"key": keys})
     return commit_once(
         lake,
-        repo,
-        stage="ingest",
-        run_id=records.run_id("ingest", table, str(keys)),
-        body=lambda run: run.append(table, frame),
+        Job(repo, "ingest", records.run_id("ingest", table, str(keys))),
+        lambda run: run.append(table, frame),
     )
 
 

@@ -15,7 +15,7 @@ from storage.forgetting.forget import forget
 from storage.forgetting.purge import purge, waiting
 from storage.forgetting.selection import ByKey
 from storage.lake import Lake
-from storage.runs import Outcome, commit_once, records
+from storage.runs import Job, Outcome, commit_once, records
 from storage.versions.merge import merge_branch
 from storage.versions.rollback import Request, roll_back
 
@@ -27,11 +27,8 @@ def add(lake: Lake, repo: str, person: str, *, on: str = "main", run: str = "") 
     frame = pl.DataFrame({"person": [person], "note": [f"{person} {secrets.token_hex(8)}"]})
     return commit_once(
         lake,
-        repo,
-        stage="ingest",
-        run_id=run or secrets.token_hex(32),
-        body=lambda run: run.append(TABLE, frame),
-        on=on,
+        Job(repo, "ingest", run or secrets.token_hex(32), on=on),
+        lambda run: run.append(TABLE, frame),
     )
 
 
@@ -110,11 +107,8 @@ def test_a_merge_that_found_its_rows_there_is_undone_with_them(lake: Lake, repo:
     for branch in ("mine", "main"):
         commit_once(
             lake,
-            repo,
-            stage="ingest",
-            run_id=secrets.token_hex(32),
-            body=lambda run: run.append(TABLE, frame),
-            on=branch,
+            Job(repo, "ingest", secrets.token_hex(32), on=branch),
+            lambda run: run.append(TABLE, frame),
         )
     merged = merge_branch(lake, repo, "mine", keys=KEYS)
     assert merged.record.tables == {}

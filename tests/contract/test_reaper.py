@@ -4,7 +4,7 @@ import time
 from datetime import timedelta
 
 from storage.lake import Lake
-from storage.runs import Run, commit_once
+from storage.runs import Job, Run, commit_once
 from storage.runs.reaper import reap
 
 
@@ -19,5 +19,5 @@ def test_only_run_branches_past_the_deadline_are_reaped(lake: Lake, repo: str) -
         survivors.append(set(lake.fs.branches(repo, hidden=True)) - {run.branch})
         assert run.branch in lake.fs.branches(repo, hidden=True)
 
-    commit_once(lake, repo, stage="ingest", run_id="b" * 64, body=body)
+    commit_once(lake, Job(repo, "ingest", "b" * 64), body)
     assert survivors == [{"main", "landing", "run-my-own-idea", "experiment"}]

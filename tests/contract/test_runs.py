@@ -10,7 +10,7 @@ from storage import tables
 from storage.errors import Conflict, NotFound, Refused, StorageError, Unavailable
 from storage.lake import Lake, Pin
 from storage.lake.client import Access
-from storage.runs import Outcome, Run, commit_once, records
+from storage.runs import Job, Outcome, Run, commit_once, records
 
 
 def row(key: int) -> Callable[[Run], None]:
@@ -22,14 +22,8 @@ def row(key: int) -> Callable[[Run], None]:
 
 
 def ingest(lake: Lake, repo: str, key: int, **options: str) -> Outcome:
-    return commit_once(
-        lake,
-        repo,
-        stage="ingest",
-        run_id=records.run_id("ingest", str(key)),
-        body=row(key),
-        **options,
-    )
+    job = Job(repo, "ingest", records.run_id("ingest", str(key)), **options)
+    return commit_once(lake, job, row(key))
 
 
 def keys(lake: Lake, repo: str, ref: str = "main") -> list[int]:
@@ -64,7 +58,7 @@ def test_a_failing_body_leaves_main_and_no_branch(lake: Lake, repo: str) -> None
         raise RuntimeError("the work failed")
 
     with pytest.raises(RuntimeError, match="the work failed"):
-        commit_once(lake, repo, stage="ingest", run_id="f" * 64, body=body)
+        commit_once(lake, Job(repo, "ingest", "f" * 64), body)
     assert lake.fs.head(repo, "main") == before
     assert set(lake.fs.branches(repo, hidden=True)) == {"main", "landing"}
 
@@ -99,7 +93,7 @@ def test_a_replay_redoes_the_body_on_the_new_head(lake: Lake, repo: str) -> None
         row(2)(run)
 
     ingest(lake, repo, 0)
-    commit_once(lake, repo, stage="ingest", run_id="a" * 64, body=body)
+    commit_once(lake, Job(repo, "ingest", "a" * 64), body)
     assert len(bases) == len(set(bases)) == 2
     assert keys(lake, repo) == [0, 1, 2]
 
@@ -110,13 +104,7 @@ def test_an_attempt_that_wakes_up_late_is_fenced(lake: Lake, repo: str) -> None:
         assert not ingest(lake, repo, 1).already
 
     with pytest.raises(StorageError):
-        commit_once(
-            lake,
-            repo,
-            stage="ingest",
-            run_id=records.run_id("ingest", "1"),
-            body=late,
-        )
+        commit_once(lake, Job(repo, "ingest", records.run_id("ingest", "1")), late)
     assert keys(lake, repo) == [1]
     assert len(records.at(lake, lake.pin(repo))) == 1
 
@@ -129,7 +117,7 @@ def test_an_attempt_that_is_fenced_while_it_writes_says_so(lake: Lake, repo: str
         tables.restore(lake, repo, run.branch, "numbers", to=run.base)
 
     with pytest.raises(StorageError, match="superseded by a later attempt"):
-        commit_once(lake, repo, stage="rollback", run_id="f" * 64, body=body)
+        commit_once(lake, Job(repo, "rollback", "f" * 64), body)
     assert keys(lake, repo) == [1]
 
 
@@ -139,7 +127,7 @@ def test_uncommitted_rows_are_invisible_elsewhere(lake: Lake, repo: str) -> None
         assert keys(lake, repo) == [1]
 
     ingest(lake, repo, 1)
-    commit_once(lake, repo, stage="ingest", run_id="b" * 64, body=body)
+    commit_once(lake, Job(repo, "ingest", "b" * 64), body)
     assert keys(lake, repo) == [1, 2]
 
 
@@ -159,7 +147,7 @@ def test_a_cast_is_refused_before_anything_is_written(lake: Lake, repo: str) -> 
         run.append("numbers", pl.DataFrame({"key": ["7"]}))
 
     with pytest.raises(Refused, match="key: String for Int64"):
-        commit_once(lake, repo, stage="ingest", run_id="c" * 64, body=body)
+        commit_once(lake, Job(repo, "ingest", "c" * 64), body)
     assert lake.fs.head(repo, "main") == before
 
 
@@ -192,9 +180,9 @@ def test_a_conflict_that_never_ends_is_reported(
     def body(run: Run) -> None:
         run.put("taken", b"mine")
 
-    commit_once(lake, repo, stage="first", run_id="d" * 64, body=body)
+    commit_once(lake, Job(repo, "first", "d" * 64), body)
     with pytest.raises(Conflict, match="lost 2 races"):
-        commit_once(lake, repo, stage="second", run_id="e" * 64, body=body)
+        commit_once(lake, Job(repo, "second", "e" * 64), body)
 
 
 def test_making_a_pipeline_again_mends_it_and_keeps_other_rules(lake: Lake, repo: str) -> None:

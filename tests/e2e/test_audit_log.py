@@ -279,14 +279,12 @@ def test_writers_at_once_lose_and_reorder_nothing(repo: str, lake: Lake) -> None
 def test_a_log_longer_than_a_segment_reads_back_whole(repo: str, lake: Lake) -> None:
     pin = None
     for _ in range(3):
-        from storage.runs import commit_once
+        from storage.runs import Job, commit_once
 
         pin = commit_once(
             lake,
-            f"{repo}-releases",
-            stage="audit",
-            run_id=uuid.uuid4().hex,
-            body=lambda run: audit.append_events(run, *(event(n) for n in range(50))),
+            Job(f"{repo}-releases", "audit", uuid.uuid4().hex),
+            lambda run: audit.append_events(run, *(event(n) for n in range(50))),
         ).pin
     assert pin is not None
     assert len(audit.read_log(lake, pin).entries) == 150

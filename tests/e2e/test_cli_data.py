@@ -27,7 +27,7 @@ from storage.errors import Conflict, Damaged, NotFound, Refused
 from storage.lake import Lake
 from storage.landing import deliver, take_stock
 from storage.registry import layout
-from storage.runs import commit_once
+from storage.runs import Job, commit_once
 
 
 def planes(*tails: str, seats: float = 150.0) -> pl.DataFrame:
@@ -435,11 +435,8 @@ def test_forget_lists_what_was_found_where_and_a_dry_run_changes_nothing(project
     lake, name = project.lake, project.pipeline.name
     commit_once(
         lake,
-        f"{name}-releases",
-        stage="register",
-        run_id="9" * 64,
-        body=lambda run: run.details.update(release=f"{name}/1"),
-        inputs={"data": lake.pin(name, good)},
+        Job(f"{name}-releases", "register", "9" * 64, inputs={"data": lake.pin(name, good)}),
+        lambda run: run.details.update(release=f"{name}/1"),
     )
     project.run("data", "branch", "mine")
     found = project.read(*FORGET, "--key", "tailnum=N1", "--dry-run")
@@ -515,11 +512,8 @@ def test_after_a_purge_one_can_forget_again_and_name_the_versions_that_are_left(
     pin = project.lake.pin(project.pipeline.repository, project.land("b", planes("N1")).commit)
     commit_once(
         project.lake,
-        project.pipeline.releases,
-        stage=layout.REGISTER,
-        run_id="a" * 64,
-        body=lambda run: run.details.update(release="m/1"),
-        inputs={"data": pin},
+        Job(project.pipeline.releases, layout.REGISTER, "a" * 64, inputs={"data": pin}),
+        lambda run: run.details.update(release="m/1"),
     )
     project.read(*FORGET, "--key", "tailnum=N1", "--purge-after", "0d", "--yes")
     kept = project.land("c", planes("N2")).commit
@@ -582,10 +576,8 @@ def test_expire_forgets_what_is_past_its_retention_and_keeps_the_rest(project: P
     )
     commit_once(
         project.lake,
-        project.pipeline.repository,
-        stage="ingest",
-        run_id="8" * 64,
-        body=lambda run: run.append("weather", weather),
+        Job(project.pipeline.repository, "ingest", "8" * 64),
+        lambda run: run.append("weather", weather),
     )
     command = ("data", "expire", "--pipeline", f"{name}:pipeline", "--yes")
     (found,) = project.read(*command)

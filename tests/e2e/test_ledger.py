@@ -6,7 +6,7 @@ from flows.monitor import ledger
 from flows.monitor.decide import Decision, decision_id
 from flows.monitor.evidence import MonitorEvidence, Window
 from storage.lake import Lake
-from storage.runs import Run, commit_once
+from storage.runs import Job, Run, commit_once
 
 JUNE, JULY = datetime(2013, 6, 1, tzinfo=UTC), datetime(2013, 7, 1, tzinfo=UTC)
 
@@ -56,7 +56,7 @@ def test_a_window_in_which_nothing_was_served_holds_back_no_other(lake: Lake, re
         for one in (judged, empty):
             ledger.write(run, one)
 
-    pin = commit_once(lake, repo, stage="monitor", run_id="a" * 64, body=body).pin
+    pin = commit_once(lake, Job(repo, "monitor", "a" * 64), body).pin
     assert [e.decision.id for e in ledger.entries(lake, pin)] == [
         judged.decision.id,
         empty.decision.id,

@@ -47,7 +47,7 @@ from storage import registry
 from storage.lake import Pin
 from storage.landing import deliver
 from storage.registry import candidates, layout
-from storage.runs import Run, commit_once, records
+from storage.runs import Job, Run, commit_once, records
 from storage.runs.records import Record
 from storage.versions.merge import merge_branch
 
@@ -148,10 +148,8 @@ class Machine:
 
         commit_once(
             self.context.lake,
-            self.repository,
-            stage="monitor",
-            run_id=records.run_id("monitor", decision.id),
-            body=body,
+            Job(self.repository, "monitor", records.run_id("monitor", decision.id)),
+            body,
         )
         return decision.id
 

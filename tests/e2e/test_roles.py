@@ -51,7 +51,7 @@ from storage import registry, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef, candidates, layout
-from storage.runs import Run, commit_once
+from storage.runs import Job, Run, commit_once
 from storage.runs.records import Record
 from storage.tables.manifests import manifests
 from tests.release_site import context_of
@@ -167,7 +167,7 @@ def land_january(lake: Lake, pipeline: Pipeline) -> Pin:
             run.append(name, frame)
 
     run_id = uuid.uuid4().hex * 2
-    return commit_once(lake, pipeline.repository, stage="ingest", run_id=run_id, body=body).pin
+    return commit_once(lake, Job(pipeline.repository, "ingest", run_id), body).pin
 
 
 @pytest.fixture(scope="module")

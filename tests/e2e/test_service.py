@@ -50,7 +50,7 @@ from security.release.statement import ModelRelease
 from storage import landing, registry
 from storage.lake import Lake
 from storage.lake.client import Access
-from storage.runs import Run, commit_once
+from storage.runs import Job, Run, commit_once
 from tests.tiny_model import ROW, tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -626,7 +626,7 @@ def test_a_published_policy_that_revokes_the_releaser_is_obeyed(house: House) ->
             run.put(path, data)
 
     releases, run_id = f"{house.name}-releases", secrets.token_hex(32)
-    commit_once(house.lake, releases, stage="policy", run_id=run_id, body=body)
+    commit_once(house.lake, Job(releases, "policy", run_id), body)
     with pytest.raises(Untrusted, match="was revoked"):
         admitted(house)
 

@@ -19,7 +19,7 @@ from security.files import read_regular
 from security.formats.strict_json import to_json
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.story import account
-from security.release.verify import Step, VerifiedRelease, verification
+from security.release.verify import Step, run_steps, verification
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,16 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _verify(given: argparse.Namespace) -> dict[str, object]:
     policy = TrustPolicy.load(given.policy or given.folder, root=load_root(given.root))
     steps = verification(given.folder, policy=policy, name=given.name, version=given.version)
-    passed: list[Step] = []
-    while True:
-        try:
-            passed.append(next(steps))
-        except StopIteration as done:
-            release: VerifiedRelease = done.value
-            break
-        if not given.json:
-            print(f"{passed[-1].number}. {passed[-1].title}: {passed[-1].finding}")
-    return account(release, policy)
+    return account(run_steps(steps, on_passed=None if given.json else _print_step), policy)
+
+
+def _print_step(step: Step) -> None:
+    print(f"{step.number}. {step.title}: {step.finding}")
 
 
 def _prove(given: argparse.Namespace) -> dict[str, object]:

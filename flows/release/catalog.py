@@ -22,6 +22,7 @@ from security.release.verify import (
     RELEASE,
     Step,
     VerifiedRelease,
+    run_steps,
     verification,
 )
 from storage import registry
@@ -99,15 +100,13 @@ def check_release(lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy) ->
     with TemporaryDirectory(prefix="headrace-") as private:
         folder = registry.download(lake, pin, ref.path, Path(private) / "release")
         passed: list[Step] = []
-        walk = verification(folder, policy=policy, name=ref.model, version=ref.version)
+        steps = verification(folder, policy=policy, name=ref.model, version=ref.version)
         try:
-            while True:
-                passed.append(next(walk))
-        except StopIteration as done:
-            card = read_regular(folder / CARD, max_bytes=MAX_CARD_BYTES).decode()
-            return CheckedRelease(tuple(passed), done.value, None, card)
+            verified = run_steps(steps, on_passed=passed.append)
         except SecurityError as error:
             return CheckedRelease(tuple(passed), None, error)
+        card = read_regular(folder / CARD, max_bytes=MAX_CARD_BYTES).decode()
+        return CheckedRelease(tuple(passed), verified, None, card)
 
 
 def copy_release(lake: Lake, pin: Pin, ref: ReleaseRef, folder: Path) -> None:

@@ -8,7 +8,8 @@ from flows.errors import Misconfigured
 from security.errors import Untrusted
 from security.policy.floor import Floor
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
-from security.release.index import Index, VerifiedIndex, verify_index
+from security.release.index import Index, VerifiedIndex
+from security.release.trusted_set import TrustedSet
 from storage import registry
 from storage.errors import NotFound
 from storage.lake import Lake, Pin, releases
@@ -59,14 +60,13 @@ class Trusted:
         """
         path = self.floors / repository / f"{environment}.json"
         floor, now = Floor.load(path, environment=environment), datetime.now(UTC)
-        found = verify_index(
-            envelope, environment=environment, policy=self.policy, floor=floor, now=now
-        )
+        trusted = TrustedSet(self.policy.root, now=now)
+        trusted.trust_policy(self.policy)
+        found = trusted.trust_index(envelope, environment=environment, floor=floor)
         require_own_releases(found.index, repository)
         if remember:
             path.parent.mkdir(parents=True, exist_ok=True)
-            number, digest = found.index.number, found.digest
-            floor.raised(self.policy, number=number, digest=digest, now=now).save(path)
+            trusted.raise_floor(path)
         return found
 
     def timestamp(self, lake: Lake, pin: Pin, environment: str, number: int) -> bytes | None:
@@ -80,8 +80,7 @@ class Trusted:
 
 def require_own_releases(index: Index, repository: str) -> None:
     """Refuse an index of another pipeline under the same policy. Raises: Untrusted."""
-    canary = index.canary.release if index.canary else None
-    for reference in filter(None, (index.release, canary, index.shadow)):
+    for reference in index.releases:
         if releases(reference.model) != repository:
             raise Untrusted(f"the index names a release of {reference.model}, in {repository}")
 

@@ -1,7 +1,7 @@
 """What stands in an environment: its newest index, how old that may be, and what came before it."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from flows.trust.installation import Trusted
@@ -11,11 +11,9 @@ from security.formats.strict_json import from_bytes
 from security.policy.floor import Floor
 from security.policy.trust_policy import TrustPolicy
 from security.release.index import INDEX_TYPE, Index, VerifiedIndex, read_moment, verify_index
+from security.release.trusted_set import GRACE
 from storage import registry
 from storage.lake import Lake, Pin
-
-# For so long an index speaks for its own freshness; then the timestamp role has to.
-GRACE = timedelta(days=1)
 
 
 def standing(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex | None:

@@ -5,7 +5,7 @@ number is below the floor, or its timestamp has expired. A rollback is a new ind
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -79,6 +79,12 @@ class Index:
     def __post_init__(self) -> None:
         if (self.number == 1) != (self.previous is None):
             raise Untrusted("an index names its predecessor, except for the first")
+
+    @property
+    def releases(self) -> tuple[ReleaseRef, ...]:
+        """Every release that it names: its own, the canary's and the shadow."""
+        canary = self.canary.release if self.canary else None
+        return tuple(filter(None, (self.release, canary, self.shadow)))
 
 
 @dataclass(frozen=True)
@@ -154,10 +160,33 @@ def verify_index(
     digest = hashlib.sha256(verified.payload).hexdigest()
     floor.check_index(policy, environment, index.number, digest, index.previous)
     # 4. Fresh.
-    until = None
-    if timestamp is not None:
-        until = _fresh_until(timestamp, index, digest, policy, now)
-    return VerifiedIndex(index, digest, verified.key_id, until)
+    found = VerifiedIndex(index, digest, verified.key_id, None)
+    if timestamp is None:
+        return found
+    until = verify_timestamp(timestamp, found, policy=policy, now=now)
+    return replace(found, fresh_until=until)
+
+
+def verify_timestamp(
+    envelope: bytes, current: VerifiedIndex, *, policy: TrustPolicy, now: datetime
+) -> datetime:
+    """Until when the timestamp role says that `current` is the newest index.
+
+    Raises: Untrusted if it did not sign that, or it has expired.
+    """
+    verified = policy.verify(envelope, role="timestamp", payload_type=TIMESTAMP_TYPE)
+    stamp = from_bytes(Timestamp, verified.payload)
+    index = current.index
+    named = (stamp.environment, stamp.number, stamp.digest)
+    if named != (index.environment, index.number, current.digest):
+        raise Untrusted(f"the timestamp names index {stamp.number}, not {index.number}")
+    expires = read_moment(stamp.expires)
+    if now >= expires:
+        raise Untrusted(
+            f"the index's timestamp expired at {stamp.expires}",
+            remedy="see that the timestamp deployment runs; promotion waits until it does",
+        )
+    return expires
 
 
 def moment_text(moment: datetime) -> str:
@@ -174,20 +203,3 @@ def read_moment(text: str) -> datetime:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise Untrusted(f"{text[:40]!r} is not a time") from None
-
-
-def _fresh_until(
-    envelope: bytes, index: Index, digest: str, policy: TrustPolicy, now: datetime
-) -> datetime:
-    verified = policy.verify(envelope, role="timestamp", payload_type=TIMESTAMP_TYPE)
-    stamp = from_bytes(Timestamp, verified.payload)
-    named = (stamp.environment, stamp.number, stamp.digest)
-    if named != (index.environment, index.number, digest):
-        raise Untrusted(f"the timestamp names index {stamp.number}, not {index.number}")
-    expires = read_moment(stamp.expires)
-    if now >= expires:
-        raise Untrusted(
-            f"the index's timestamp expired at {stamp.expires}",
-            remedy="see that the timestamp deployment runs; promotion waits until it does",
-        )
-    return expires

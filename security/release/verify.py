@@ -80,13 +80,23 @@ def verify_release(
     return run_steps(verification(folder, policy=policy, name=name, version=version))
 
 
-def run_steps(steps: Steps) -> VerifiedRelease:
-    """What `steps` come to, if each of them passes."""
+def run_steps(
+    steps: Steps, *, on_passed: Callable[[Step], object] | None = None
+) -> VerifiedRelease:
+    """What `steps` come to, if each of them passes; every one that did is given to `on_passed`.
+
+    This alone drives a verification. Raises: Untrusted at the first step that fails, or if the
+    steps were stopped before their end.
+    """
     while True:
         try:
-            next(steps)
+            step = next(steps)
         except StopIteration as done:
-            return _passed(done.value)
+            if not isinstance(done.value, VerifiedRelease):
+                raise Untrusted("the verification did not come to an end") from None
+            return done.value
+        if on_passed:
+            on_passed(step)
 
 
 def verification(
@@ -212,12 +222,6 @@ def bindings(
         raise Untrusted(f"the payload is larger than the policy's {policy.limits.sealed_bytes}")
     recipients = payload(folder, release.bundle)
     yield "payload", f"{len(release.bundle.files)} files, {size} bytes, {recipients} recipients"
-
-
-def _passed(outcome: object) -> VerifiedRelease:
-    if not isinstance(outcome, VerifiedRelease):
-        raise Untrusted("the verification did not come to an end")
-    return outcome
 
 
 def _check_files(folder: Path) -> None:

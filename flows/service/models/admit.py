@@ -8,12 +8,12 @@
     model      loaded from that copy, restricted
     warm-up    the release's own example scored
 
-Nothing is parsed as a model, or even decrypted, before the steps above it have passed.
+Nothing is parsed as a model, or even decrypted, before the steps above it have passed:
+security.release.trusted_set keeps that order.
 """
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,14 +26,12 @@ from flows.service.models.offer import Offer, Source
 from flows.service.models.state import LoadedIndex
 from flows.trust.installation import local_policy, require_own_releases
 from flows.trust.key_access import recipient
-from flows.trust.newest_index import GRACE
 from security.errors import Untrusted
 from security.files import read_regular
 from security.policy.floor import Floor
-from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root, newest
-from security.release.bundle import open_bundle
-from security.release.index import ReleaseRef, VerifiedIndex, read_moment, verify_index
-from security.release.verify import VerifiedRelease, verification
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
+from security.release.index import ReleaseRef
+from security.release.trusted_set import Freshness, TrustedSet
 
 _MAX_SIDECAR_BYTES = 64 * 2**20
 _WORK = "admit-"
@@ -89,30 +87,30 @@ class Admission:
         """
         now = datetime.now(UTC)
         self.release, self.step = "", "policy"
-        policy = self._policy(offer)
+        trusted = self._trust_policy(offer, now)
         self.step = "index"
-        verified, until, stale = self._index(offer, policy, now)
-        index = verified.index
+        freshness = self._trust_index(offer, trusted)
+        index = trusted.index.index
 
         def load(reference: ReleaseRef) -> ServedModel:
-            return self._load(source, offer, reference, policy)
+            return self._load(source, offer, reference, trusted)
 
         loaded = LoadedIndex(
             index=index.number,
-            index_digest=verified.digest,
+            index_digest=trusted.index.digest,
             champion=load(index.release),
             canary=load(index.canary.release) if index.canary else None,
             canary_percent=index.canary.percent if index.canary else 0,
             shadow=load(index.shadow) if index.shadow else None,
         )
-        return Admitted(loaded, until, stale)
+        return Admitted(loaded, freshness.until, freshness.stale)
 
     def policy_stamp(self) -> tuple[int, ...]:
         """Changes when the local policy's files do: a revocation is noticed without the lake."""
         files = (self._keys / name for name in (TRUST, RULES))
         return tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
 
-    def _policy(self, offer: Offer) -> TrustPolicy:
+    def _trust_policy(self, offer: Offer, now: datetime) -> TrustedSet:
         """The newest edition; one that does not verify is refused, never passed over."""
         local = local_policy(self._keys)
         root = load_root(self._keys / "root.json")
@@ -120,68 +118,45 @@ class Admission:
         known = [policy for policy in (local, published) if policy]
         if not known:
             raise Untrusted("there is no trust policy, neither published nor in the keys folder")
-        return newest(*known)
+        trusted = TrustedSet(root, now=now)
+        trusted.trust_policy(*known)
+        return trusted
 
-    def _index(
-        self, offer: Offer, policy: TrustPolicy, now: datetime
-    ) -> tuple[VerifiedIndex, datetime | None, str]:
+    def _trust_index(self, offer: Offer, trusted: TrustedSet) -> Freshness:
         floor = Floor.load(self._floor, environment=self._environment)
-
-        def verify(timestamp: bytes | None) -> VerifiedIndex:
-            return verify_index(
-                offer.envelope,
-                environment=self._environment,
-                policy=policy,
-                floor=floor,
-                now=now,
-                timestamp=timestamp,
-            )
-
-        verified = verify(None)
-        if verified.index.number != offer.number:
-            raise Untrusted(f"index file {offer.number} holds index {verified.index.number}")
-        require_own_releases(verified.index, offer.pin.repository)
-        until, stale = _freshness(verified, offer.timestamp, verify, now)
-        if stale and floor.digest != verified.digest:
-            raise Untrusted(stale, remedy="see that the timestamp deployment runs")
-        floor.raised(policy, number=verified.index.number, digest=verified.digest, now=now).save(
-            self._floor
-        )
-        return verified, until, stale
+        index = trusted.trust_index(
+            offer.envelope, environment=self._environment, floor=floor
+        ).index
+        if index.number != offer.number:
+            raise Untrusted(f"index file {offer.number} holds index {index.number}")
+        require_own_releases(index, offer.pin.repository)
+        freshness = trusted.judge_freshness(offer.timestamp)
+        trusted.raise_floor(self._floor)
+        return freshness
 
     def _load(
-        self, source: Source, offer: Offer, reference: ReleaseRef, policy: TrustPolicy
+        self, source: Source, offer: Offer, named: ReleaseRef, trusted: TrustedSet
     ) -> ServedModel:
-        self.release = f"{reference.model}/{reference.version}"
+        self.release = f"{named.model}/{named.version}"
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=_WORK) as work:
             self.step = "download"
-            folder = source.fetch(offer, reference.path, Path(work) / "release")
-            verified = self._verify(folder, reference, policy)
+            folder = source.fetch(offer, named.path, Path(work) / "release")
+            self._begin_release_step(1)
+            trusted.verify_release(
+                folder, named, on_passed=lambda step: self._begin_release_step(step.number + 1)
+            )
             self.step = "payload"
-            plain = Path(work) / "plain"
-            open_bundle(
-                folder, verified.release, recipient=recipient(self._keys, "serving"), into=plain
+            plain = trusted.open_payload(
+                named, recipient=recipient(self._keys, "serving"), into=Path(work) / "plain"
             )
             self.step = "model"
-            model = self._open(plain, reference, policy)
+            model = self._open(plain, named, trusted.policy)
             self.step = "warm-up"
             model.warm_up(read_regular(plain / EXAMPLE, max_bytes=_MAX_SIDECAR_BYTES))
         return model
 
-    def _verify(self, folder: Path, reference: ReleaseRef, policy: TrustPolicy) -> VerifiedRelease:
-        steps = verification(folder, policy=policy, name=reference.model, version=reference.version)
-        number = 0
-        while True:
-            number += 1
-            self.step = f"release, step {number}"
-            try:
-                next(steps)
-            except StopIteration as done:
-                verified: VerifiedRelease = done.value
-                break
-        if verified.digest != reference.digest:
-            raise Untrusted("the release is not the one that the index names")
-        return verified
+    def _begin_release_step(self, number: int) -> None:
+        self.step = f"release, step {number}"
 
     def _open(self, plain: Path, reference: ReleaseRef, policy: TrustPolicy) -> ServedModel:
         # Late: it imports every loader, and the service should answer /health before that.
@@ -190,19 +165,3 @@ class Admission:
         encoding = read_encoding(read_regular(plain / ENCODING, max_bytes=_MAX_SIDECAR_BYTES))
         session = load_onnx(plain / MODEL, limits=policy.limits)
         return ServedModel(reference, encoding, key=self._key, session=session)
-
-
-def _freshness(
-    verified: VerifiedIndex,
-    timestamp: bytes | None,
-    verify: Callable[[bytes | None], VerifiedIndex],
-    now: datetime,
-) -> tuple[datetime | None, str]:
-    """Until when the index is fresh, and why it is not."""
-    if timestamp is None:
-        until = read_moment(verified.index.created) + GRACE
-        return until, "" if now < until else f"index {verified.index.number} has no timestamp"
-    try:
-        return verify(timestamp).fresh_until, ""
-    except Untrusted as error:
-        return None, str(error)

@@ -40,9 +40,9 @@ def main() -> None:
     try:
         assemble()()
     except Exception as error:
-        if os.environ.get("HEADRACE_DEBUG") == "1" or not _is_described(error):
+        if os.environ.get("HEADRACE_DEBUG") == "1" or not _has_description(error):
             raise
-        sys.stderr.write(_describe(error, as_json=_is_json_wanted(sys.argv[1:])))
+        sys.stderr.write(_describe(error, as_json=_wants_json(sys.argv[1:])))
         sys.exit(1)
 
 
@@ -57,12 +57,12 @@ def _describe(error: Exception, *, as_json: bool) -> str:
     return f"problem: {problem}\n" + (f"remedy: {remedy}\n" if remedy else "")
 
 
-def _is_json_wanted(arguments: Sequence[str]) -> bool:
+def _wants_json(arguments: Sequence[str]) -> bool:
     # Read from the arguments, since the command that parsed them is gone when it has failed.
     return "--json" in takewhile(lambda argument: argument != "--", arguments)
 
 
-def _is_described(error: Exception) -> bool:
+def _has_description(error: Exception) -> bool:
     from flows.errors import StageError
     from security.errors import SecurityError
     from storage.errors import StorageError

@@ -1,5 +1,6 @@
-"""The options that commands have in common, each spelt once."""
+"""The options and arguments that commands have in common, each spelt once."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -25,3 +26,22 @@ Reason = Annotated[str, typer.Option(help="Why; it stands in the history for goo
 MayRunAgain = Annotated[
     bool, typer.Option("--may-run-again", help="Let the undone batches land anew.")
 ]
+ReleaseName = Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")]
+Environment = Annotated[
+    str | None, typer.Option(help="Which environment; by default the settings' own.")
+]
+RootKey = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="Where the root's key is, if it is kept offline."),
+]
+
+
+def parse_numbers(given: Sequence[str] | None, option: str, *, least: int = 1) -> dict[str, int]:
+    """`NAME=N` of a repeatable option, as a mapping. Raises: BadParameter."""
+    found = {}
+    for text in given or ():
+        name, _, number = text.partition("=")
+        if not name or not number.isdecimal() or int(number) < least:
+            raise typer.BadParameter(f"{text!r} is not NAME=N", param_hint=option)
+        found[name] = int(number)
+    return found

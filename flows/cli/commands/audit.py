@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, Limit, PipelineName
+from flows.cli.options import AsJson, Limit, PipelineName, ReleaseName
 
 if TYPE_CHECKING:
     from flows.audit.examine import LogExamination
@@ -72,7 +72,7 @@ def verify(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def prove(
-    release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    release: ReleaseName,
     out: Annotated[Path | None, typer.Option(help="The file to write, instead of stdout.")] = None,
     pipeline: PipelineName = None,
 ) -> None:
@@ -109,7 +109,7 @@ def checkpoint(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     if as_json:
         show_json({"signed": signed, "checkpoint": standing})
     else:
-        say(f"{'signed' if signed else 'nothing to sign'}: {_told(standing)}")
+        say(f"{'signed' if signed else 'nothing to sign'}: {_describe_checkpoint(standing)}")
 
 
 def _is_of(entry: "Entry", kind: str) -> bool:
@@ -122,7 +122,7 @@ def _row(entry: "Entry") -> tuple[object, ...]:
     return entry.number, at, entry.kind, entry.actor, entry.subject, signers, entry.reason
 
 
-def _told(checkpoint: "Checkpoint | None") -> str:
+def _describe_checkpoint(checkpoint: "Checkpoint | None") -> str:
     if checkpoint is None:
         return "no checkpoint yet"
     return f"checkpoint of {checkpoint.created} over {checkpoint.size} entries"
@@ -143,7 +143,7 @@ def _show(found: "LogExamination") -> None:
     from flows.cli.terminal import say, tell
 
     say(f"1. log: {found.size} entries, root {found.root}")
-    say(f"2. checkpoint: {_told(found.checkpoint)}")
+    say(f"2. checkpoint: {_describe_checkpoint(found.checkpoint)}")
     say(f"3. floor: the log begins with the {found.known} entries known here before")
     say(f"4. repository: {found.compared} releases, indexes, timestamps and policies compared")
     for problem in found.problems:

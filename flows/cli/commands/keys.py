@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, PipelineName, Yes
+from flows.cli.options import AsJson, PipelineName, RootKey, Yes, parse_numbers
 
 if TYPE_CHECKING:
     from flows.keys.signed_history import SignedPayload
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="keys", help="Keys of the roles that sign.", no_args_is_help=True)
 
-RootKey = Annotated[
-    str | None,
-    typer.Option(metavar="SOURCE", help="Where the root's key is, if it is kept offline."),
-]
 RootPassphraseFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="What unlocks the root's key files.")
 ]
@@ -115,8 +111,8 @@ def rotate(
         reason,
         replaces=replaces,
         new_key=new_key,
-        passphrase=_phrase(passphrase_file),
-        minimum_index=_numbers(minimum_index or []),
+        passphrase=_read_phrase(passphrase_file),
+        minimum_index=parse_numbers(minimum_index, "--minimum-index", least=0),
     )
     done, kept = rotate_key(context, request, brought)
     _tell(done, kept, as_json=as_json)
@@ -150,7 +146,9 @@ def revoke(
 
     context = open_context(pipeline).acting(actor())
     brought = BroughtKey(root_key, root_passphrase_file)
-    request = CeremonyRequest(name, reason, cut_off=cut_off, passphrase=_phrase(passphrase_file))
+    request = CeremonyRequest(
+        name, reason, cut_off=cut_off, passphrase=_read_phrase(passphrase_file)
+    )
     confirm(f"Revoke {name}? Statements that only it signed stop verifying.", yes=yes)
     done, kept = revoke_key(context, request, brought)
     _tell(done, kept, as_json=as_json)
@@ -192,7 +190,7 @@ def make(
     from flows.cli.terminal import say
     from flows.keys.ceremonies import make_key
 
-    say(make_key(role, folder, _phrase(passphrase_file, make=True)))
+    say(make_key(role, folder, _read_phrase(passphrase_file, make=True)))
 
 
 @app.command()
@@ -220,22 +218,12 @@ def export_public(
         replace_file(Path(file).absolute(), document)
 
 
-def _phrase(path: Path | None, *, make: bool = False) -> str | None:
+def _read_phrase(path: Path | None, *, make: bool = False) -> str | None:
     from security.keys.keyfiles import make_passphrase, read_passphrase
 
     if path is None:
         return None
     return make_passphrase(path) if make else read_passphrase(path)
-
-
-def _numbers(given: Sequence[str]) -> dict[str, int]:
-    found = {}
-    for text in given:
-        environment, _, number = text.partition("=")
-        if not environment or not number.isdecimal():
-            raise typer.BadParameter(f"{text!r} is not ENV=N", param_hint="--minimum-index")
-        found[environment] = int(number)
-    return found
 
 
 def _tell(done: "Ceremony", kept: "Sequence[SignedPayload]", *, as_json: bool) -> None:

@@ -1,11 +1,11 @@
-"""`headrace up`, `down` and `status`."""
+"""`headrace up`, `down`, `status` and `demo`."""
 
-import json
 import sys
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
+
+from flows.cli.options import AsJson
 
 if TYPE_CHECKING:
     from flows.machine import ServiceStatus
@@ -17,39 +17,50 @@ app = typer.Typer()
 def up() -> None:
     """Start the lake, Prefect, a worker and the prediction service, and wait for them."""
     from flows import machine
+    from flows.cli.terminal import tell
     from flows.settings import Settings
 
-    _show(machine.up(Settings.load(), tell=_tell))
+    _show(machine.up(Settings.load(), tell=tell))
 
 
 @app.command()
 def down() -> None:
     """Stop what `up` started, and the flow runs in progress."""
     from flows import machine
+    from flows.cli.terminal import tell
     from flows.settings import Settings
 
-    machine.down(Settings.load(), tell=_tell)
+    machine.down(Settings.load(), tell=tell)
 
 
 @app.command()
 def status(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="A list that a program can read.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show each process: state, process id, address, since when, memory."""
     from flows import machine
+    from flows.cli.terminal import show_json
     from flows.settings import Settings
 
     found = machine.status(Settings.load())
     if as_json:
-        typer.echo(json.dumps([asdict(one) for one in found], indent=2))
+        show_json(found)
     else:
         _show(found)
 
 
-def _tell(line: str) -> None:
-    typer.echo(line, err=True)
+@app.command()
+def demo() -> None:
+    """Run the example's year: months arrive, a model is trained, served, watched, replaced."""
+    from flows import machine
+    from flows.cli.terminal import tell
+    from flows.context import load_definition
+
+    settings, _ = load_definition("examples.flights.pipeline:pipeline")
+    machine.up(settings, tell=tell)
+    from examples.flights.show import run_demo
+
+    run_demo(settings)
 
 
 def _show(found: "list[ServiceStatus]") -> None:

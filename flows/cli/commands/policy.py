@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, PipelineName
+from flows.cli.options import AsJson, PipelineName, RootKey, parse_numbers
 
 if TYPE_CHECKING:
     from security.policy.trust_policy import TrustPolicy
@@ -59,9 +59,7 @@ def sign(
     policy_key: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Where the policy role's key is.")
     ] = None,
-    root_key: Annotated[
-        str | None, typer.Option(metavar="SOURCE", help="Where the root's key is.")
-    ] = None,
+    root_key: RootKey = None,
     key_passphrase_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What unlocks the keys named here.")
     ] = None,
@@ -76,9 +74,9 @@ def sign(
 
     context = open_context(pipeline).acting(actor())
     numbered = TrustNumbers(
-        releasers=_numbers(releasers, "--releasers"),
-        thresholds=_numbers(threshold, "--threshold"),
-        minimum_index=_numbers(minimum_index, "--minimum-index"),
+        releasers=parse_numbers(releasers, "--releasers"),
+        thresholds=parse_numbers(threshold, "--threshold"),
+        minimum_index=parse_numbers(minimum_index, "--minimum-index"),
     )
     policy, changed = sign_rules(
         context,
@@ -110,13 +108,3 @@ def _show(policy: "TrustPolicy") -> None:
         say(f"{environment}: {number} releasers sign an index")
     for environment, number in sorted((trust.minimum_index or {}).items()):
         say(f"{environment}: no index below {number} is believed")
-
-
-def _numbers(given: Numbers, option: str) -> dict[str, int]:
-    found = {}
-    for text in given or []:
-        name, _, number = text.partition("=")
-        if not name or not number.isdecimal() or int(number) < 1:
-            raise typer.BadParameter(f"{text!r} is not NAME=N", param_hint=option)
-        found[name] = int(number)
-    return found

@@ -40,7 +40,7 @@ def runs(
         show_json([record.to_plain() for record in found])
         return
     head = ("stage", "run", "started (UTC)", "took s", "rows", "metrics", "release", "by", "state")
-    released = _released(context)
+    released = _find_releases(context)
     show_table(head, [_row(record, released) for record in found], right="took s")
 
 
@@ -66,7 +66,7 @@ def show(
             say(line)
 
 
-def _released(context: "Context") -> dict[str, str]:
+def _find_releases(context: "Context") -> dict[str, str]:
     """Candidate to the release that came of it."""
     from storage.registry import layout
     from storage.runs import records

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, PipelineName
+from flows.cli.options import AsJson, PipelineName, ReleaseName
 
 if TYPE_CHECKING:
     from flows.release.catalog import CheckedRelease
@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def verify(
-    release: Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")],
+    release: ReleaseName,
     copy_to: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Leave a copy that verifies offline in a new FOLDER."),

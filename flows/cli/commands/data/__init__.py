@@ -7,6 +7,7 @@ from flows.cli.commands.data import (
     forget,
     gc,
     history,
+    purge,
     rollback,
     tables,
 )
@@ -16,5 +17,5 @@ app = typer.Typer(
     help="Datasets and their history: look, compare, branch, merge, take back.",
     no_args_is_help=True,
 )
-for part in (tables, history, branches, rollback, forget, gc):
+for part in (tables, history, branches, rollback, forget, purge, gc):
     app.add_typer(part.app)

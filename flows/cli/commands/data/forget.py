@@ -1,5 +1,6 @@
-"""`headrace data forget`, `expire` and `purge`."""
+"""`headrace data forget` and `expire`."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from flows.context import Context
     from flows.data.forget import Found, Request
-    from storage.forgetting.purge import Purge
 
 app = typer.Typer()
 
@@ -28,6 +28,16 @@ PurgeAfter = Annotated[
     str,
     typer.Option("--purge-after", metavar="PERIOD", help="When old versions lose them: 30d, 12h."),
 ]
+
+
+@dataclass(frozen=True)
+class ForgetOptions:
+    """What `forget` and `expire` are told alike. `quiet`: the caller prints JSON instead."""
+
+    on: str
+    dry_run: bool
+    yes: bool
+    quiet: bool
 
 
 @app.command()
@@ -59,16 +69,17 @@ def forget(
 
     if bool(key) == bool(keys):
         raise typer.BadParameter("give --key COLUMN=VALUE or --keys FILE", param_hint="--key")
-    columns, values = _given(key) if key else _listed(Path(str(keys)))
+    columns, values = _parse_keys(key) if key else _read_keys(Path(str(keys)))
     context = open_context(pipeline)
     request = forgetting.by_key(
         dataset,
         columns,
         values,
-        secret=_secret(context),
+        secret=_load_secret(context),
         purge_after=datetime.now(UTC) + forgetting.period(purge_after),
     )
-    answer = _forget(context, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+    options = ForgetOptions(on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+    answer = _forget(context, request, reason, options)
     if as_json:
         show_json(answer)
 
@@ -97,76 +108,31 @@ def expire(
     chosen = datasets or [d.name for d in context.pipeline.datasets if d.retention]
     if not chosen:
         tell("No dataset of the pipeline has a retention; nothing was changed.")
-    answers = []
+    options, answers = ForgetOptions(on=on, dry_run=dry_run, yes=yes, quiet=as_json), []
     for name in chosen:
         request = forgetting.expired(context.pipeline, name, now=now, purge_after=due)
         reason = f"older than {request.said['before']}"
-        answer = _forget(context, request, reason, on=on, dry_run=dry_run, yes=yes, quiet=as_json)
+        answer = _forget(context, request, reason, options)
         answers.append({"dataset": name, **answer})
     if as_json:
         show_json(answers)
-
-
-@app.command()
-def purge(
-    on: Annotated[
-        str | None, typer.Option("--on", metavar="BRANCH", help="Only what it forgot; else all.")
-    ] = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    pipeline: PipelineName = None,
-    as_json: AsJson = False,
-) -> None:
-    """Erase what was forgotten from old versions, once its time has come."""
-    from datetime import UTC, datetime
-
-    from flows.cli.terminal import actor, cell, confirm, show_json, tell
-    from flows.context import open_context
-    from storage.embedded.bytes.erasure import erase
-    from storage.forgetting import purge as purging
-
-    context, now = open_context(pipeline), datetime.now(UTC)
-    context.pin(on or "main")
-    waiting = purging.waiting(context.lake, context.repository, on=on)
-    due = [one for one in waiting if one.due <= now]
-    if due and not dry_run:
-        confirm(f"Erase for good what {len(due)} requests forgot from old versions?", yes=yes)
-    found = purging.purge(
-        context.lake,
-        context.repository,
-        now=now,
-        erase=erase,
-        dry_run=dry_run,
-        on=on,
-        by=context.acting(actor(), command="headrace data purge").origin,
-    )
-    if as_json:
-        show_json({"dry_run": dry_run, "waiting": len(waiting) - len(due), "purged": found})
-        return
-    if later := [one for one in waiting if one not in due]:
-        tell(f"{len(later)} requests wait; the next is due at {cell(later[0].due)} UTC.")
-    _show_purged(found, dry_run=dry_run)
 
 
 def _forget(
     context: "Context",
     request: "Request",
     reason: str,
-    *,
-    on: str,
-    dry_run: bool,
-    yes: bool,
-    quiet: bool,
+    options: ForgetOptions,
 ) -> dict[str, object]:
     from flows.cli.terminal import actor, confirm, say, tell
     from flows.data import forget as forgetting
 
-    found = forgetting.look(context.lake, context.pipeline, request, on=on)
-    if not quiet:
+    found = forgetting.look(context.lake, context.pipeline, request, on=options.on)
+    if not options.quiet:
         _show(found)
     done, commit, already = None, None, False
-    if not dry_run and not found.is_empty:
-        confirm(f"Forget these rows on {on}?", yes=yes)
+    if not options.dry_run and not found.is_empty:
+        confirm(f"Forget these rows on {options.on}?", yes=options.yes)
         outcome = forgetting.carry_out(
             context.lake,
             context.pipeline,
@@ -174,16 +140,16 @@ def _forget(
             found,
             reason=reason,
             actor=actor(),
-            on=on,
+            on=options.on,
             by=context.acting(actor(), command="headrace data forget").origin,
         )
         done, commit, already = outcome.record.run_id, outcome.pin.commit, outcome.already
-    if done and not quiet:
+    if done and not options.quiet:
         due = f"{request.purge_after:%Y-%m-%d}"
         say(f"forget {done[:12]}, at {str(commit)[:12]}; purge after {due}")
     if not done:
-        tell("Nothing was changed" + (": this was a dry run." if dry_run else "."))
-    state = {"run_id": done, "commit": commit, "already": already, "dry_run": dry_run}
+        tell("Nothing was changed" + (": this was a dry run." if options.dry_run else "."))
+    state = {"run_id": done, "commit": commit, "already": already, "dry_run": options.dry_run}
     return {**state, "purge_after": request.purge_after, "found": found}
 
 
@@ -207,28 +173,7 @@ def _show(found: "Found") -> None:
         tell("There is no such row.")
 
 
-def _show_purged(found: "list[Purge]", *, dry_run: bool) -> None:
-    from flows.cli.terminal import say, show_table, tell
-
-    if not found:
-        tell("Nothing is due.")
-        return
-    rows = [
-        (one.request[:12], one.due, one.objects, one.erased, len(one.held), len(one.left))
-        for one in found
-    ]
-    numbers = "objects erased held left"
-    show_table(("request", "due (UTC)", *numbers.split()), rows, right=numbers)
-    for one in found:
-        for path, branch in one.held.items():
-            say(f"{branch} still shows {path}: forget the rows there, or delete the branch")
-        for address in one.left:
-            say(f"{'would erase' if dry_run else 'erase in your object store'}: {address}")
-    if any(one.left for one in found) and not dry_run:
-        tell("Erase these bytes where your lakeFS keeps them, then give the command again.")
-
-
-def _given(keys: list[str]) -> tuple[list[str], list[list[str]]]:
+def _parse_keys(keys: list[str]) -> tuple[list[str], list[list[str]]]:
     """Several columns are one key; one column several times is several keys."""
     pairs = [text.partition("=") for text in keys]
     if bad := [name for name, sign, _ in pairs if not sign or not name]:
@@ -243,7 +188,7 @@ def _given(keys: list[str]) -> tuple[list[str], list[list[str]]]:
     return columns, [[value for _, _, value in pairs]]
 
 
-def _listed(path: "Path") -> tuple[list[str], list[list[str]]]:
+def _read_keys(path: "Path") -> tuple[list[str], list[list[str]]]:
     import polars as pl
 
     from flows.errors import Misconfigured
@@ -266,7 +211,7 @@ def _listed(path: "Path") -> tuple[list[str], list[list[str]]]:
     return frame.columns, [list(row) for row in frame.rows()]
 
 
-def _secret(context: "Context") -> bytes:
+def _load_secret(context: "Context") -> bytes:
     import secrets
 
     from flows.cli.terminal import tell

@@ -127,7 +127,7 @@ def _show_drift(found: "list[Difference]") -> None:
     from flows.cli.terminal import say, show_table
 
     rows = [
-        (one.table, move.column, *_moved(move), _new_names(move))
+        (one.table, move.column, *_describe_move(move), _new_names(move))
         for one in found
         for move in one.drift[:_MOST_MOVED]
         if max(move.js or 0.0, abs(move.missing_after - move.missing_before)) >= _VISIBLE
@@ -139,7 +139,7 @@ def _show_drift(found: "list[Difference]") -> None:
     show_table(("table", "column", *head, "new names"), rows)
 
 
-def _moved(move: "ColumnMove") -> tuple[str, ...]:
+def _describe_move(move: "ColumnMove") -> tuple[str, ...]:
     js = "-" if move.js is None else f"{move.js:.3f}"
     shift = "-" if move.shift_sd is None else f"{move.shift_sd:+.2f}"
     return js, shift, f"{move.missing_before:.1%}", f"{move.missing_after:.1%}"

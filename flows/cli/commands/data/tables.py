@@ -33,7 +33,7 @@ def list_tables(on: AtRef = "main", pipeline: PipelineName = None, as_json: AsJs
     head = ("table", "rows", "size", "version", "last writer", "run", "when (UTC)")
     rows = [
         (
-            _indented(one.table),
+            _indent(one.table),
             thousands(one.rows),
             "unreadable" if one.size_bytes is None else size(one.size_bytes),
             one.version,
@@ -104,7 +104,7 @@ def batches(
     show_table(head_row, rows, right=f"size {names}")
 
 
-def _indented(table: str) -> str:
+def _indent(table: str) -> str:
     return f"  {table}" if table.startswith("quarantine/") else table
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, PipelineName, Reason
+from flows.cli.options import AsJson, PipelineName, Reason, ReleaseName
 
 if TYPE_CHECKING:
     from flows.release.recipients import Reader
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="recipients", help="Who can decrypt a release: list, add, remove.", no_args_is_help=True
 )
-
-Release = Annotated[str, typer.Argument(help="MODEL/VERSION, as `model list` prints it.")]
 
 # Attack 55: what removal cannot do has to be said where it is done.
 _STILL_READABLE = (
@@ -24,7 +22,7 @@ _STILL_READABLE = (
 
 @app.command("list")
 def list_recipients(
-    release: Release, pipeline: PipelineName = None, as_json: AsJson = False
+    release: ReleaseName, pipeline: PipelineName = None, as_json: AsJson = False
 ) -> None:
     """List for whom a release is sealed; it is verified first."""
     from flows.context import open_context
@@ -37,7 +35,7 @@ def list_recipients(
 
 @app.command()
 def add(
-    release: Release,
+    release: ReleaseName,
     name: Annotated[str, typer.Argument(help="A recipient that the policy enrols.")],
     pipeline: PipelineName = None,
     as_json: AsJson = False,
@@ -57,7 +55,7 @@ def add(
 
 @app.command()
 def remove(
-    release: Release,
+    release: ReleaseName,
     name: Annotated[str, typer.Argument(metavar="NAME|ID", help="A reader of the release.")],
     reason: Reason,
     pipeline: PipelineName = None,

@@ -24,8 +24,8 @@ from flows.release.promote import Promotion, promote
 from flows.release.rollback import (
     EnvironmentRollback,
     RollbackRequest,
-    carry_out,
     plan_rollback,
+    roll_back_environment,
 )
 from flows.release.timestamp import refresh_timestamp
 from flows.settings import Settings
@@ -170,7 +170,7 @@ class Site:
     def roll_back(self, reason: str, **options: Any) -> EnvironmentRollback:
         context = self.context("ana")
         asked = RollbackRequest("production", reason, **options)
-        return carry_out(context, plan_rollback(context, asked))
+        return roll_back_environment(context, plan_rollback(context, asked))
 
     def damage(self, ref: ReleaseRef) -> None:
         """Flip one byte of the sealed model, as somebody with write access to the lake could."""

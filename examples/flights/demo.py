@@ -28,7 +28,7 @@ from flows.ingest.land import waiting
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
 from flows.release.register import find_registration
-from flows.release.rollback import RollbackRequest, carry_out, plan_rollback
+from flows.release.rollback import RollbackRequest, plan_rollback, roll_back_environment
 from flows.tables import PREDICTIONS
 from storage.errors import Conflict
 from storage.landing import deliver, take_stock
@@ -96,7 +96,7 @@ class Demo:
         asked = RollbackRequest(
             environment, f"demo of {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", may_run_again=True
         )
-        done = carry_out(context, plan_rollback(context, asked))
+        done = roll_back_environment(context, plan_rollback(context, asked))
         after = rows_of(context, context.lake.pin(context.pipeline.repository))
         undone = len(done.data.details["supersedes"]) if done.data else 0
         self.tell(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from flows.context import Context
 from flows.data.batches import batch_states
 from flows.errors import Misconfigured
 from flows.pipeline import Pipeline
@@ -22,7 +23,7 @@ from storage.lake import LANDING, MAIN, Lake, Pin, releases
 from storage.lake.parallel import read_each
 from storage.landing import take_stock
 from storage.registry import layout
-from storage.runs import Outcome, Provenance, record_table, records
+from storage.runs import Outcome, record_table, records
 
 # More values are not worth a search each.
 _MOST_VALUES = 100
@@ -57,7 +58,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ForgetRequest:
     """What to forget and why. `said` goes on record: it must hold digests, never a value."""
 
     selection: Selection
@@ -77,7 +78,7 @@ def by_key(
     *,
     secret: bytes,
     purge_after: datetime,
-) -> Request:
+) -> ForgetRequest:
     """Forget the rows with these keys, of `dataset` and of every table with the same columns.
 
     On record is an HMAC-SHA256 of each key under `secret`: who has that can tell later whether a
@@ -86,10 +87,12 @@ def by_key(
     selection = ByKey(tuple(columns), tuple(tuple(row) for row in values))
     digests = sorted(key_digest(columns, row, secret) for row in values)
     said = {"kind": "key", "dataset": dataset, "columns": list(columns), "digests": digests}
-    return Request(selection, said, purge_after)
+    return ForgetRequest(selection, said, purge_after)
 
 
-def expired(pipeline: Pipeline, name: str, *, now: datetime, purge_after: datetime) -> Request:
+def expired(
+    pipeline: Pipeline, name: str, *, now: datetime, purge_after: datetime
+) -> ForgetRequest:
     """Forget the rows of a dataset, and of its quarantine, that are past their retention.
 
     Raises: Misconfigured for a dataset without a retention or without an event time.
@@ -104,7 +107,7 @@ def expired(pipeline: Pipeline, name: str, *, now: datetime, purge_after: dateti
     both = (name, quarantine_table(name))
     selection = ByAge(name, dataset.event_time, before, both)
     said = {"kind": "age", "dataset": name, "columns": [dataset.event_time]}
-    return Request(selection, {**said, "before": before.isoformat()}, purge_after)
+    return ForgetRequest(selection, {**said, "before": before.isoformat()}, purge_after)
 
 
 def key_digest(columns: Sequence[str], values: Sequence[str], secret: bytes) -> str:
@@ -114,7 +117,7 @@ def key_digest(columns: Sequence[str], values: Sequence[str], secret: bytes) -> 
     return hmac.new(secret, body.encode(), hashlib.sha256).hexdigest()
 
 
-def look(lake: Lake, pipeline: Pipeline, request: Request, *, on: str = MAIN) -> Found:
+def look(lake: Lake, pipeline: Pipeline, request: ForgetRequest, *, on: str = MAIN) -> Found:
     """Search every version of everything, and change nothing.
 
     Raises: NotFound if the dataset has no such table or column, Refused if a value cannot be one
@@ -130,50 +133,42 @@ def look(lake: Lake, pipeline: Pipeline, request: Request, *, on: str = MAIN) ->
         logs=len({place.path for place in survey.traces.logs}),
         batches=survey.landed,
         lingering=survey.lingering,
-        branches=_branches(lake, survey, on),
-        releases=_releases(lake, pipeline, survey),
-        mentions=_mentions(lake, head, request.selection),
+        branches=_find_branches(lake, survey, on),
+        releases=_find_releases(lake, pipeline, survey),
+        mentions=_find_mentions(lake, head, request.selection),
         unreadable=tuple(sorted({place.path for place in survey.traces.unreadable})),
     )
 
 
-def carry_out(
-    lake: Lake,
-    pipeline: Pipeline,
-    request: Request,
-    found: Found,
-    *,
-    reason: str,
-    actor: str,
-    on: str = MAIN,
-    by: Provenance | None = None,
+def forget_rows(
+    context: Context, request: ForgetRequest, found: Found, *, reason: str, on: str = MAIN
 ) -> Outcome:
     """Take the rows out everywhere at once.
 
     Raises: Refused if one waits in a batch for ingest, or if the reason names a value.
     """
     _refuse_named(request.selection, reason)
-    _refuse_waiting(lake, pipeline, found, on)
+    _refuse_waiting(context.lake, context.pipeline, found, on)
     details = {
         **request.said,
         "reason": reason,
-        "actor": actor,
+        "actor": context.actor,
         "purge_after": request.purge_after.isoformat(),
         "releases": list(found.releases),
         "branches": list(found.branches),
     }
     return forget.forget(
-        lake,
-        pipeline.repository,
+        context.lake,
+        context.repository,
         request.selection,
         request=request.id,
         details=details,
         on=on,
-        by=by,
+        by=context.origin,
     )
 
 
-def period(text: str) -> timedelta:
+def parse_period(text: str) -> timedelta:
     """`30d`, `12h` or `0d`. Raises Misconfigured for anything else."""
     units = {"d": "days", "h": "hours"}
     if text[-1:] not in units or not text[:-1].isdecimal() or len(text) > 6:
@@ -183,7 +178,7 @@ def period(text: str) -> timedelta:
     return timedelta(**{units[text[-1]]: int(text[:-1])})
 
 
-def _require_columns(lake: Lake, head: Pin, request: Request) -> None:
+def _require_columns(lake: Lake, head: Pin, request: ForgetRequest) -> None:
     dataset, columns = str(request.said["dataset"]), request.said["columns"]
     schema = tables.scan(lake, head, dataset).collect_schema()
     if missing := [name for name in columns if name not in schema]:
@@ -195,7 +190,7 @@ def _require_columns(lake: Lake, head: Pin, request: Request) -> None:
         request.selection.typed(schema)
 
 
-def _branches(lake: Lake, survey: Survey, on: str) -> tuple[str, ...]:
+def _find_branches(lake: Lake, survey: Survey, on: str) -> tuple[str, ...]:
     """People's branches whose newest state still has a file with such rows."""
     repository = survey.head.repository
     others = [name for name in lake.fs.branches(repository) if name not in (on, LANDING)]
@@ -207,7 +202,7 @@ def _branches(lake: Lake, survey: Survey, on: str) -> tuple[str, ...]:
     return tuple(sorted(name for name, paths in shown.items() if paths & survey.traces.paths))
 
 
-def _releases(lake: Lake, pipeline: Pipeline, survey: Survey) -> tuple[str, ...]:
+def _find_releases(lake: Lake, pipeline: Pipeline, survey: Survey) -> tuple[str, ...]:
     """Releases registered with a data commit at which one of the files was read."""
     try:
         head = lake.pin(releases(pipeline.name))
@@ -216,19 +211,21 @@ def _releases(lake: Lake, pipeline: Pipeline, survey: Survey) -> tuple[str, ...]
     found = []
     for record in records.at(lake, head, stage=layout.REGISTER):
         pins = [Pin.parse(text) for text in record.inputs.values()]
-        if any(_has(lake, pin, survey) for pin in pins if pin.repository == pipeline.repository):
+        if any(
+            _holds_rows(lake, pin, survey) for pin in pins if pin.repository == pipeline.repository
+        ):
             found.append(str(record.details["release"]))
     return tuple(sorted(found))
 
 
-def _has(lake: Lake, pin: Pin, survey: Survey) -> bool:
+def _holds_rows(lake: Lake, pin: Pin, survey: Survey) -> bool:
     for name in tables.names(lake, pin.repository, pin.commit):
-        if survey.traces.paths & _files(lake, pin, name):
+        if survey.traces.paths & _list_files(lake, pin, name):
             return True
     return False
 
 
-def _files(lake: Lake, pin: Pin, table: str) -> set[str]:
+def _list_files(lake: Lake, pin: Pin, table: str) -> set[str]:
     """Paths that were read as the table; all of its folder, once its log was purged."""
     root = tables.path_of(table)
     try:
@@ -238,7 +235,7 @@ def _files(lake: Lake, pin: Pin, table: str) -> set[str]:
     return {f"{root}/{file}" for file in active}
 
 
-def _mentions(lake: Lake, head: Pin, selection: Selection) -> tuple[str, ...]:
+def _find_mentions(lake: Lake, head: Pin, selection: Selection) -> tuple[str, ...]:
     if not isinstance(selection, ByKey):
         return ()
     texts = selection.telling[:_MOST_VALUES]

@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from flows.context import Context
 from flows.tables import quarantine_table
 from storage import tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
-from storage.runs import Outcome, Provenance, records
+from storage.runs import Outcome, records
 from storage.runs.records import Record
 from storage.tables import Snapshot
 from storage.versions import rollback
@@ -16,7 +17,7 @@ from storage.versions.rollback import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class DatasetStep:
     """One dataset as it stands and as it stood; `then` is None if it did not exist yet."""
 
     table: str
@@ -30,13 +31,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DataPlan:
     """What a rollback of `steps` to `to` would do to the branch at `head`."""
 
     head: Pin
     to: Pin
-    steps: tuple[Step, ...]
+    steps: tuple[DatasetStep, ...]
     undone: tuple[Record, ...]
+    may_run_again: bool
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -55,7 +57,7 @@ class Plan:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def plan(
+def plan_datasets(
     lake: Lake,
     *,
     head: Pin,
@@ -63,7 +65,7 @@ def plan(
     datasets: Sequence[str] | None,
     may_run_again: bool,
     missing_ok: bool = False,
-) -> Plan:
+) -> DataPlan:
     """Look at the datasets, or at all, on both sides; a dataset brings its quarantine along.
 
     Raises: Refused if `to` is not in the history of `head`, NotFound for a dataset that is named
@@ -73,33 +75,32 @@ def plan(
     if datasets is not None and missing_ok:
         datasets = [name for name in datasets if name in there]
     wanted = there if datasets is None else _with_quarantine(datasets, there)
-    steps = [_step(lake, head, to, name) for name in wanted]
+    steps = [_plan_dataset(lake, head, to, name) for name in wanted]
     if datasets is not None and not missing_ok:
         _refuse_missing(to, [s.table for s in steps if s.then is None and s.table in datasets])
     undone = rollback.runs_since(lake, head, to, wanted, may_run_again=may_run_again)
-    return Plan(head, to, tuple(steps), tuple(undone))
+    return DataPlan(head, to, tuple(steps), tuple(undone), may_run_again)
 
 
-def carry_out(
-    lake: Lake,
-    plan: Plan,
-    *,
-    request_id: str,
-    on: str,
-    reason: str,
-    actor: str,
-    may_run_again: bool,
-    by: Provenance | None = None,
+def roll_back_datasets(
+    context: Context, plan: DataPlan, *, request_id: str, on: str, reason: str
 ) -> Outcome:
     """Do what was planned, once per request id.
 
     A run that merged after the plan was made is undone as well; the outcome's record lists it.
     """
-    request = Request(request_id, plan.datasets, plan.to, reason, actor, may_run_again)
-    return rollback.roll_back(lake, request, on=on, by=by)
+    request = Request(
+        request_id,
+        plan.datasets,
+        plan.to,
+        reason,
+        context.actor,
+        plan.may_run_again,
+    )
+    return rollback.roll_back(context.lake, request, on=on, by=context.origin)
 
 
-def standing(lake: Lake, plan: Plan) -> Record | None:
+def find_rollback(lake: Lake, plan: DataPlan) -> Record | None:
     """The newest rollback of these datasets to this commit, if there was one."""
     for record in records.at(lake, plan.head, stage=rollback.STAGE):
         covers = set(plan.datasets) <= set(record.details["datasets"])
@@ -114,9 +115,9 @@ def _with_quarantine(datasets: Sequence[str], there: Sequence[str]) -> list[str]
     return list(dict.fromkeys([*datasets, *(name for name in held if name in there)]))
 
 
-def _step(lake: Lake, head: Pin, to: Pin, table: str) -> Step:
+def _plan_dataset(lake: Lake, head: Pin, to: Pin, table: str) -> DatasetStep:
     now = tables.snapshot(lake, head.repository, head.commit, table)
-    return Step(table, now, tables.earlier(lake, head.repository, head.commit, table, to=to))
+    return DatasetStep(table, now, tables.earlier(lake, head.repository, head.commit, table, to=to))
 
 
 def _refuse_missing(to: Pin, missing: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ class EnvironmentPlan:
     release: ReleaseRef
     verified: VerifiedRelease
     repeated: bool
-    data: datasets.Plan | None
+    data: datasets.DataPlan | None
 
     @property
     def environment(self) -> str:
@@ -129,7 +129,7 @@ def plan_rollback(context: Context, request: RollbackRequest) -> EnvironmentPlan
     return EnvironmentPlan(request, current, left, release, verified, repeated, data)
 
 
-def carry_out(context: Context, plan: EnvironmentPlan) -> EnvironmentRollback:
+def roll_back_environment(context: Context, plan: EnvironmentPlan) -> EnvironmentRollback:
     """The planned release by a new index, then the pipeline's datasets to its data pin.
 
     Predictions stay: they are what was answered.
@@ -146,15 +146,12 @@ def carry_out(context: Context, plan: EnvironmentPlan) -> EnvironmentRollback:
             )
         number, _ = publish_index(context, following)
     if plan.data is not None and not plan.data.is_done:
-        datasets.carry_out(
-            context.lake,
+        datasets.roll_back_datasets(
+            context,
             plan.data,
             request_id=_name_data_request(plan.environment, number),
             on=MAIN,
             reason=plan.reason,
-            actor=context.actor,
-            may_run_again=plan.request.may_run_again,
-            by=context.origin,
         )
     return EnvironmentRollback(
         environment=plan.environment,
@@ -213,8 +210,8 @@ def _make_next(plan: EnvironmentPlan, actor: str) -> NextIndex:
 
 def _plan_data(
     lake: Lake, pipeline: Pipeline, verified: VerifiedRelease, *, may_run_again: bool
-) -> datasets.Plan:
-    return datasets.plan(
+) -> datasets.DataPlan:
+    return datasets.plan_datasets(
         lake,
         head=lake.pin(pipeline.repository),
         to=_find_data_pin(pipeline, verified),

@@ -94,7 +94,7 @@ def test_of_two_deciders_the_loser_is_told_who_won(served: Any) -> None:
     third = site.register(site.land("N4"))
     site.promote(third, reason="urgent")
     with pytest.raises(Refused, match=r"serve wrote index 3 of production .*\(urgent\)"):
-        rollback.carry_out(context, plan)
+        rollback.roll_back_environment(context, plan)
     assert site.served() == "3: 3"
 
 

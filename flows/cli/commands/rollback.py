@@ -28,7 +28,7 @@ def rollback(
     """Serve the previous release again, and take the datasets back to what it was trained on."""
     from flows.cli.terminal import actor, confirm, show_json
     from flows.context import open_context
-    from flows.release.rollback import RollbackRequest, carry_out, plan_rollback
+    from flows.release.rollback import RollbackRequest, plan_rollback, roll_back_environment
     from storage.registry import ReleaseRef
 
     context = open_context(pipeline).acting(actor(), command="headrace rollback")
@@ -39,7 +39,7 @@ def rollback(
     _show_plan(plan)
     if not plan.is_done:
         confirm(f"Take {environment} back to {plan.release}?", yes=yes)
-    done = carry_out(context, plan)
+    done = roll_back_environment(context, plan)
     if as_json:
         show_json(_document(done))
     else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from flows.context import Context
-    from flows.data.forget import Found, Request
+    from flows.data.forget import ForgetRequest, Found
 
 app = typer.Typer()
 
@@ -76,7 +76,7 @@ def forget(
         columns,
         values,
         secret=_load_secret(context),
-        purge_after=datetime.now(UTC) + forgetting.period(purge_after),
+        purge_after=datetime.now(UTC) + forgetting.parse_period(purge_after),
     )
     options = ForgetOptions(on=on, dry_run=dry_run, yes=yes, quiet=as_json)
     answer = _forget(context, request, reason, options)
@@ -104,7 +104,7 @@ def expire(
     from flows.data import forget as forgetting
 
     context, now = open_context(pipeline), datetime.now(UTC)
-    due = now + forgetting.period(purge_after)
+    due = now + forgetting.parse_period(purge_after)
     chosen = datasets or [d.name for d in context.pipeline.datasets if d.retention]
     if not chosen:
         tell("No dataset of the pipeline has a retention; nothing was changed.")
@@ -120,7 +120,7 @@ def expire(
 
 def _forget(
     context: "Context",
-    request: "Request",
+    request: "ForgetRequest",
     reason: str,
     options: ForgetOptions,
 ) -> dict[str, object]:
@@ -133,15 +133,12 @@ def _forget(
     done, commit, already = None, None, False
     if not options.dry_run and not found.is_empty:
         confirm(f"Forget these rows on {options.on}?", yes=options.yes)
-        outcome = forgetting.carry_out(
-            context.lake,
-            context.pipeline,
+        outcome = forgetting.forget_rows(
+            context.acting(actor(), command="headrace data forget"),
             request,
             found,
             reason=reason,
-            actor=actor(),
             on=options.on,
-            by=context.acting(actor(), command="headrace data forget").origin,
         )
         done, commit, already = outcome.record.run_id, outcome.pin.commit, outcome.already
     if done and not options.quiet:

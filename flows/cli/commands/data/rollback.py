@@ -16,7 +16,7 @@ from flows.cli.options import (
 
 if TYPE_CHECKING:
     from flows.context import Context
-    from flows.data.rollback import Plan
+    from flows.data.rollback import DataPlan
     from storage.lake import Pin
     from storage.runs.records import Record
 
@@ -53,7 +53,7 @@ def rollback(
     context = open_context(pipeline)
     head = context.pin(on)
     target = context.pin(to) if to else _commit_at(context, head, at)
-    plan = datasets.plan(
+    plan = datasets.plan_datasets(
         context.lake, head=head, to=target, datasets=tables, may_run_again=may_run_again
     )
     if dry_run:
@@ -61,25 +61,22 @@ def rollback(
         return
     show_plan(plan)
     if plan.is_done:
-        standing = datasets.standing(context.lake, plan)
+        standing = datasets.find_rollback(context.lake, plan)
         tell("The datasets are as they were then already; nothing was changed.")
         _show(plan, head, standing, already=True, as_json=as_json)
         return
     confirm(f"Take {len(plan.steps)} tables of {on} back?", yes=yes)
-    outcome = datasets.carry_out(
-        context.lake,
+    outcome = datasets.roll_back_datasets(
+        context.acting(actor(), command="headrace data rollback"),
         plan,
         request_id=plan.request_id,
         on=on,
         reason=reason,
-        actor=actor(),
-        may_run_again=may_run_again,
-        by=context.acting(actor(), command="headrace data rollback").origin,
     )
     _show(plan, outcome.pin, outcome.record, already=outcome.already, as_json=as_json)
 
 
-def show_plan(plan: "Plan") -> None:
+def show_plan(plan: "DataPlan") -> None:
     """Say on stderr what a rollback of datasets would change."""
     from flows.cli.terminal import tell, thousands
 
@@ -92,7 +89,7 @@ def show_plan(plan: "Plan") -> None:
         tell(f"  undoes {run.stage} {run.run_id[:12]} of {run.started_at[:16]}")
 
 
-def _preview(plan: "Plan", *, as_json: bool) -> None:
+def _preview(plan: "DataPlan", *, as_json: bool) -> None:
     from flows.cli.terminal import show_json, tell
 
     if not as_json:
@@ -122,7 +119,7 @@ def _commit_at(context: "Context", head: "Pin", at: str) -> "Pin":
 
 
 def _show(
-    plan: "Plan", pin: "Pin", record: "Record | None", *, already: bool, as_json: bool
+    plan: "DataPlan", pin: "Pin", record: "Record | None", *, already: bool, as_json: bool
 ) -> None:
     from flows.cli.terminal import say, show_json, show_table, thousands
 

@@ -133,7 +133,7 @@ def serve_headrace(folder: Path, port: int) -> None:
     from flows.service.models.state import LoadedIndex
     from flows.service.predictions.spool import SpoolLimits
     from security.policy.key_homes import init_keys
-    from security.release.index import ReleaseRef
+    from security.release.index import NamedRelease
     from storage.lake import Lake
     from storage.lake.client import Access
 
@@ -143,7 +143,7 @@ def serve_headrace(folder: Path, port: int) -> None:
     served = ServedEnvironment("bench", "trip", "bench", folder / "keys", folder / "service")
     service = PredictionService(lake, served, limits=RequestLimits(), spool_limits=SpoolLimits())
     model = ServedModel(
-        ReleaseRef("bench", 1, "0" * 64, "models/bench/1"),
+        NamedRelease("bench", 1, "0" * 64, "models/bench/1"),
         read_encoding((folder / "encoding.json").read_bytes()),
         key="trip",
         session=onnxruntime.InferenceSession(str(folder / "model.onnx"), _single_thread()),

@@ -18,8 +18,8 @@ from security.errors import SecurityError
 from security.files import read_regular
 from security.formats.strict_json import to_json
 from security.policy.trust_policy import TrustPolicy, load_root
-from security.release.story import account
-from security.release.verify import Step, run_steps, verification
+from security.release.story import describe_release
+from security.release.verify import PassedStep, begin_verification, run_steps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,11 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verify(given: argparse.Namespace) -> dict[str, object]:
     policy = TrustPolicy.load(given.policy or given.folder, root=load_root(given.root))
-    steps = verification(given.folder, policy=policy, name=given.name, version=given.version)
-    return account(run_steps(steps, on_passed=None if given.json else _print_step), policy)
+    steps = begin_verification(given.folder, policy=policy, name=given.name, version=given.version)
+    return describe_release(run_steps(steps, on_passed=None if given.json else _print_step), policy)
 
 
-def _print_step(step: Step) -> None:
+def _print_step(step: PassedStep) -> None:
     print(f"{step.number}. {step.title}: {step.finding}")
 
 
@@ -59,7 +59,7 @@ def _prove(given: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def _told_proof(proven: dict[str, Any]) -> str:
+def _describe_proof(proven: dict[str, Any]) -> str:
     lines = [
         "entry {number}: {at} {kind} by {actor}, digest {digest}".format_map({"digest": "-", **e})
         for e in proven["entries"]
@@ -70,7 +70,7 @@ def _told_proof(proven: dict[str, Any]) -> str:
     return "\n".join([*lines, end.format_map(proven)])
 
 
-def _told(verified: dict[str, Any]) -> str:
+def _describe_release(verified: dict[str, Any]) -> str:
     end = "verified: {model} version {version}, release {digest}".format_map(verified)
     return "\n".join(["", *verified["story"], "", end])
 
@@ -88,11 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--policy", type=Path, help="where the policy is, if not in the folder")
     verify.add_argument("--name", help="the model that it must be")
     verify.add_argument("--version", type=int, help="the version that it must be")
-    verify.set_defaults(run=_verify, told=_told)
+    verify.set_defaults(run=_verify, told=_describe_release)
     prove = command.add_parser("audit-proof", help="verify what `headrace audit prove` wrote")
     prove.add_argument("file", type=Path, help="the proof")
     prove.add_argument("--root", type=Path, required=True, help="the pinned root.json")
-    prove.set_defaults(run=_prove, told=_told_proof)
+    prove.set_defaults(run=_prove, told=_describe_proof)
     for one in (verify, prove):
         one.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser

@@ -63,7 +63,7 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
     return data
 
 
-def names_in(folder: Path) -> set[str]:
+def list_names(folder: Path) -> set[str]:
     """Every name in `folder`, dot-files included.
 
     Raises: Untrusted if it is not a real folder.
@@ -74,7 +74,7 @@ def names_in(folder: Path) -> set[str]:
 
 
 @contextmanager
-def published_folder(out: Path) -> Iterator[Path]:
+def publish_folder(out: Path) -> Iterator[Path]:
     """A private (0700) folder that becomes `out` when the block ends well, and vanishes otherwise.
 
     Raises: FileExistsError if `out` already holds something.
@@ -91,7 +91,7 @@ def published_folder(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def changed_folder(folder: Path) -> Iterator[Path]:
+def change_folder(folder: Path) -> Iterator[Path]:
     """A private copy of `folder` to change; it takes the folder's place when the block ends well.
 
     Whoever looks sees all of the old folder or all of the new one, also after a power cut. One

@@ -7,7 +7,7 @@ from flows.context import Context
 from flows.trust import key_access
 from security.audit.log import Checkpoint, sign_checkpoint, verify_checkpoint
 from security.policy.trust_policy import TrustPolicy
-from security.release.index import moment_text
+from security.release.index import format_moment
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
 from storage.registry import layout
@@ -30,7 +30,7 @@ def refresh_checkpoint(context: Context) -> bool:
         # Another place of this role signed it: this one has not seen that part of the log grow.
         reading.read_log(lake, pin).check_grown_from(standing.size, standing.root)
     signer = key_access.signer(trusted.keys, "timestamp")
-    envelope = sign_checkpoint(now, created=moment_text(datetime.now(UTC)), signer=signer)
+    envelope = sign_checkpoint(now, created=format_moment(datetime.now(UTC)), signer=signer)
 
     def body(run: Run) -> None:
         run.replace(layout.AUDIT_CHECKPOINT, envelope)

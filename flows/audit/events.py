@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
-from security.audit.log import Entry, Kind
+from security.audit.log import AuditEntry, Kind
 from security.errors import CannotDecrypt, SecurityError
 from security.files import read_regular
 from security.formats.envelope import INTOTO, MAX_ENVELOPE_BYTES, Verified
 from security.formats.strict_json import Identifier, Line, Moment, Name, Sha256
 from security.policy.documents import Enrolled, PairRecord, Trust
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy
-from security.release.index import moment_text
+from security.release.index import format_moment
 from security.release.verify import GATES, PROVENANCE, RELEASE
 from storage.errors import StorageError
 from storage.registry import ReleaseRef, layout
@@ -25,7 +25,7 @@ SERVICE = "prediction service of "
 
 
 def _now() -> str:
-    return moment_text(datetime.now(UTC))
+    return format_moment(datetime.now(UTC))
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Event:
             detail={k: tidy_line(v) for k, v in self.detail.items()} if self.detail else None,
         )
 
-    def entry(self, number: int, transaction: str) -> Entry:
+    def entry(self, number: int, transaction: str) -> AuditEntry:
         """The entry of that number, written by that run."""
         told = self.tidied()
-        return Entry(
+        return AuditEntry(
             number=number,
             kind=told.kind,
             at=told.at,

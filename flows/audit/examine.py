@@ -16,9 +16,9 @@ from pathlib import Path
 
 from flows.audit import reading
 from flows.audit.checkpoint import read_checkpoint
-from security.audit.log import Checkpoint, Entry, Kind
+from security.audit.log import AuditEntry, Checkpoint, Kind
 from security.errors import Untrusted
-from security.formats.envelope import INTOTO, unverified_payload
+from security.formats.envelope import INTOTO, read_unverified_payload
 from security.policy.documents import RULES_TYPE, TRUST_TYPE
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy
 from security.release.index import INDEX_TYPE, TIMESTAMP_TYPE
@@ -72,7 +72,7 @@ def examine(lake: Lake, pin: Pin, policy: TrustPolicy, floors: Path) -> LogExami
     return LogExamination(len(entries), log.root(), checkpoint, known.size, len(there), problems)
 
 
-def _find_untold(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[str]:
+def _find_untold(there: list[_Standing], entries: tuple[AuditEntry, ...]) -> Iterator[str]:
     """What stands there and is not what the newest entry about it says."""
     told = {(e.subject, e.kind): e for e in entries}
     for one in there:
@@ -84,7 +84,7 @@ def _find_untold(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator
             yield f"{one.subject} is not what entry {newest.number} tells of"
 
 
-def _find_unresolved(there: list[_Standing], entries: tuple[Entry, ...]) -> Iterator[str]:
+def _find_unresolved(there: list[_Standing], entries: tuple[AuditEntry, ...]) -> Iterator[str]:
     """Releases and indexes that the log tells of and nobody finds, or that it tells of twice."""
     standing = {one.subject for one in there}
     seen: dict[str, int] = {}
@@ -131,6 +131,6 @@ def _digest(lake: Lake, pin: Pin, path: str, payload_type: str) -> str:
     """
     try:
         envelope = lake.fs.get(pin.repository, pin.commit, path)
-        return sha256(unverified_payload(envelope, payload_type)).hexdigest()
+        return sha256(read_unverified_payload(envelope, payload_type)).hexdigest()
     except (NotFound, Untrusted):
         return ""

@@ -7,7 +7,7 @@ and never change; the checkpoint is a size and root that the timestamp role sign
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from security.audit.log import SEGMENT, Log, Peaks, check_growth, lines_of
+from security.audit.log import SEGMENT, Log, Peaks, check_growth, split_segment
 from security.errors import Untrusted
 from security.files import read_regular, replace_file
 from security.formats.strict_json import from_bytes, to_bytes
@@ -33,7 +33,7 @@ def read_peaks(lake: Lake, repository: str, ref: str) -> Peaks:
 def read_segment(lake: Lake, repository: str, ref: str, number: int) -> list[bytes]:
     """One segment's lines. Raises: Untrusted if it is torn, or is not there."""
     try:
-        return lines_of(lake.fs.get(repository, ref, layout.audit_segment(number)))
+        return split_segment(lake.fs.get(repository, ref, layout.audit_segment(number)))
     except NotFound:
         raise Untrusted(
             f"the audit log was truncated: segment {number} is missing",

@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.audit import reading, spool
 from flows.audit.events import SERVICE, Event, refusal_event
 from flows.context import Context
-from security.audit.log import SEGMENT, line_of
+from security.audit.log import SEGMENT, encode_entry
 from security.errors import CannotDecrypt, Untrusted
 from security.formats.strict_json import to_bytes
 from storage.errors import StorageError
@@ -37,8 +37,8 @@ def append_events(run: Run, *events: Event) -> None:
     first, held = divmod(before.size, SEGMENT)
     tail = reading.read_segment(*where, first) if held else []
     numbered = enumerate(events, before.size)
-    added = [line_of(event.entry(number, run.run_id)) for number, event in numbered]
-    after, lines = before.extended(tail, added), [*tail, *added]
+    added = [encode_entry(event.entry(number, run.run_id)) for number, event in numbered]
+    after, lines = before.grow(tail, added), [*tail, *added]
     for start in range(0, len(lines), SEGMENT):
         body = b"".join(line + b"\n" for line in lines[start : start + SEGMENT])
         run.replace(layout.audit_segment(first + start // SEGMENT), body)

@@ -18,7 +18,7 @@ from flows.pipeline.digest import digest_parts
 from security.errors import Untrusted
 from security.keys.pairs import Opener
 from security.policy.trust_policy import TrustPolicy
-from security.release.bundle import open_sealed
+from security.release.bundle import open_sealed_bundle
 from security.release.candidate import VerifiedCandidate, verify_candidate
 from security.release.index import read_moment
 from security.release.load import load_onnx, load_skops
@@ -70,7 +70,7 @@ def open_candidate(
     data = pinned(lake, pipeline, verified.build)
     if manifests(lake, data, [d.name for d in pipeline.datasets]) != verified.build.data_sha256:
         raise Untrusted("the provenance names other files than the data commit holds")
-    plain = open_sealed(folder, verified.sealed, recipient=recipient, into=work / "plain")
+    plain = open_sealed_bundle(folder, verified.sealed, recipient=recipient, into=work / "plain")
     model, estimator = _loaded(plain, policy)
     if model.encoding.features != pipeline.features:
         raise Untrusted("the payload's encoding has other features than the pipeline")

@@ -15,7 +15,7 @@ from flows.learn.dataset import Split
 from flows.pipeline import Pipeline
 from security.errors import Untrusted
 from security.keys.pairs import RoleSigner
-from security.policy.gates import GateEvidence, shortfalls
+from security.policy.gates import GateEvidence, find_shortfalls
 from security.policy.trust_policy import TrustPolicy
 from security.release.provenance import Build
 from security.release.signing import sign_gates
@@ -95,7 +95,7 @@ def signed_verdict(
             rows={**counts, **positives},
             build=opened.verified.build,
         )
-        failed = failed or shortfalls(policy.gates(pipeline.name), signed.results)
+        failed = failed or find_shortfalls(policy.gates(pipeline.name), signed.results)
     verdict = Verdict(
         failed=tuple(failed),
         files={GATES: (opened.folder / GATES).read_bytes()} if signed else {},

@@ -13,7 +13,7 @@ from flows.trust import key_access
 from security.errors import BadKey
 from security.keys.keyfiles import read_passphrase
 from security.keys.pairs import Role, RoleSigner
-from security.keys.sources import kind_of
+from security.keys.sources import find_source_kind
 from security.policy.edition import Ceremony
 from storage.errors import Unavailable
 from storage.versions.moments import moment_of
@@ -40,7 +40,7 @@ class BroughtKey:
             ) from error
 
     def _passphrase(self, source: str) -> str | None:
-        if kind_of(source) != "file" or self.passphrase_file is None:
+        if find_source_kind(source) != "file" or self.passphrase_file is None:
             return None
         return read_passphrase(self.passphrase_file)
 

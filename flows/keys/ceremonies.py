@@ -21,12 +21,12 @@ from security.formats.strict_json import from_json, to_bytes, to_json
 from security.keys.keyfiles import write_private
 from security.keys.pairs import Recipient, RecipientName, RoleSigner, Signer
 from security.policy import ceremony, succession
-from security.policy.ceremony import Retirement, pair_named, retired_before
+from security.policy.ceremony import Retirement, find_pair, find_retirement
 from security.policy.documents import Enrolled, PairRecord, RecipientRecord
-from security.policy.edition import Ceremony, policy_in
-from security.policy.key_homes import public_document
+from security.policy.edition import Ceremony, load_policy
+from security.policy.key_homes import encode_public_keys
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy
-from security.release.index import moment_text
+from security.release.index import format_moment
 from storage import registry
 from storage.registry import layout
 
@@ -60,7 +60,7 @@ def rotate_key(
     Raises: BadKey, Untrusted, StorageError; keys and policy are as they were then.
     """
     home, name = context.keys, request.name
-    policy = policy_in(home)
+    policy = load_policy(home)
     if request.replaces and not _is_current_key(policy, name, request.replaces):
         publish(context)
         return Ceremony(policy, already=True), []
@@ -147,8 +147,8 @@ def pin_root(context: Context) -> Ceremony:
 
 def export_public_keys(home: Path) -> bytes:
     """Root, roles and recipients of the verified policy, as canonical JSON."""
-    policy = policy_in(home)
-    return public_document(policy.trust, policy.root) + b"\n"
+    policy = load_policy(home)
+    return encode_public_keys(policy.trust, policy.root) + b"\n"
 
 
 def _rotate_root(context: Context, request: CeremonyRequest, root: RoleSigner) -> Ceremony:
@@ -180,17 +180,17 @@ def _retire_key(
     rotates: bool = False,
 ) -> tuple[Ceremony, list[SignedPayload]]:
     home, why = context.keys, request.reason or reason
-    trust, kept = policy_in(home).trust, []
-    if cut_off is not None and retired_before(trust, request.name, why) is None:
+    trust, kept = load_policy(home).trust, []
+    if cut_off is not None and find_retirement(trust, request.name, why) is None:
         # A rotation keeps what stands: the lake's clock and this one need not agree.
-        pair, until = pair_named(trust, request.name)[1], None if rotates else cut_off
+        pair, until = find_pair(trust, request.name)[1], None if rotates else cut_off
         kept = find_signed_before(context.lake, pair, until)
     digests = tuple(sorted({one.digest for one in kept}))
     done = ceremony.retire(
         home,
         request.name,
         root=brought.signer(home),
-        retirement=Retirement(why, moment_text(cut_off) if cut_off else None, digests),
+        retirement=Retirement(why, format_moment(cut_off) if cut_off else None, digests),
         successor=_find_successor(trust_role=request.name, request=request, home=home),
         passphrase=request.passphrase,
     )
@@ -200,7 +200,7 @@ def _retire_key(
 def _find_successor(*, trust_role: str, request: CeremonyRequest, home: Path) -> RoleSigner | None:
     if request.new_key is None:
         return None
-    role, _ = pair_named(policy_in(home).trust, trust_role)
+    role, _ = find_pair(load_policy(home).trust, trust_role)
     return key_access.key_reader(request.passphrase).read_signer(request.new_key, role)
 
 
@@ -211,12 +211,12 @@ def _is_current_key(policy: TrustPolicy, name: str, replaces: str) -> bool:
     elif name in OPENERS:
         current = [policy.recipient(OPENERS[name]).recipient_id]
     else:
-        current = [pair_named(policy.trust, name)[1].key_id]
+        current = [find_pair(policy.trust, name)[1].key_id]
     return any(key.startswith(replaces) for key in current)
 
 
 def _is_recipient(context: Context, name: str) -> bool:
-    named = {one.name for one in policy_in(context.keys).trust.recipients}
+    named = {one.name for one in load_policy(context.keys).trust.recipients}
     return name in named and name not in ROLES
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from flows.trust import key_access
 from security.errors import BadKey
 from security.keys.pairs import RECIPIENTS, SIGNATURE_SUITE, PublicPair, Role
-from security.policy.edition import policy_in
+from security.policy.edition import load_policy
 from security.policy.trust_policy import TrustPolicy
 
 _KEM = "x-wing (ml-kem-768+x25519)"
@@ -30,7 +30,7 @@ class ListedKey:
 
 def list_keys(home: Path) -> list[ListedKey]:
     """Every key that the policy names, the pinned root first. Raises: Untrusted."""
-    policy = policy_in(home)
+    policy = load_policy(home)
     return [*_list_enrolled(home, policy), *_list_revoked(policy)]
 
 

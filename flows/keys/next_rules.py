@@ -10,7 +10,7 @@ from flows.keys.first_keys import list_saved_types
 from flows.pipeline import Pipeline
 from flows.pipeline.gate_rules import make_gate_rules
 from security.policy.documents import RoleKeys, Rules, Trust
-from security.policy.edition import change_rules, change_trust, policy_in
+from security.policy.edition import change_rules, change_trust, load_policy
 from security.policy.trust_policy import TrustPolicy
 
 
@@ -69,7 +69,7 @@ def sign_rules(
     verifier would take; StorageError.
     """
     home = context.keys
-    standing = policy_in(home)
+    standing = load_policy(home)
     trust = numbered.applied(standing.trust)
     rules = draft_rules(standing.rules, context.pipeline, require_clean_code=require_clean_code)
     if trust != standing.trust:
@@ -77,7 +77,7 @@ def sign_rules(
     if rules != standing.rules:
         change_rules(home, lambda _: rules, signer=policy_key.signer(home, "policy"))
     publish(context)
-    policy = policy_in(home)
+    policy = load_policy(home)
     return policy, policy.digests != standing.digests
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from security.formats.envelope import MAX_ENVELOPE_BYTES, payload_signed_by
+from security.formats.envelope import MAX_ENVELOPE_BYTES, read_payload_signed_by
 from security.keys.pairs import PublicPair
 from storage.lake import MAIN, Lake, Pin, releases
 from storage.runs import record_table
@@ -73,7 +73,7 @@ def _find_signed_at(lake: Lake, pair: PublicPair, pin: Pin) -> list[SignedPayloa
 
     def kept(path: str) -> SignedPayload | None:
         data = lake.fs.get(pin.repository, pin.commit, path)
-        payload = payload_signed_by(data, pair)
+        payload = read_payload_signed_by(data, pair)
         return (
             SignedPayload(pin, path, sha256(payload).hexdigest()) if payload is not None else None
         )

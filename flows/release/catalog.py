@@ -11,19 +11,19 @@ from flows.keys.published_policy import read_published_policy
 from flows.trust.installation import local_policy
 from flows.trust.newest_index import read_index
 from security.errors import SecurityError
-from security.files import published_folder, read_regular
+from security.files import publish_folder, read_regular
 from security.formats.envelope import INTOTO
-from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root, newest
+from security.policy.trust_policy import RULES, TRUST, TrustPolicy, choose_newest, load_root
 from security.release.index import Index
 from security.release.statement import ModelRelease, parse_release
 from security.release.verify import (
     CARD,
     MAX_CARD_BYTES,
     RELEASE,
-    Step,
+    PassedStep,
     VerifiedRelease,
+    begin_verification,
     run_steps,
-    verification,
 )
 from storage import registry
 from storage.errors import NotFound
@@ -49,7 +49,7 @@ class ListedRelease:
 class CheckedRelease:
     """A release's verification: the steps that passed, and what the next one refused."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[PassedStep, ...]
     verified: VerifiedRelease | None
     refusal: SecurityError | None
     card: str = ""
@@ -73,7 +73,7 @@ def read_policy(context: Context, pin: Pin) -> TrustPolicy:
             remedy="The first promotion publishes it.",
         )
     here = local_policy(context.keys)
-    return newest(policy, here) if here else policy
+    return choose_newest(policy, here) if here else policy
 
 
 def list_releases(lake: Lake, pin: Pin, model: str, policy: TrustPolicy) -> list[ListedRelease]:
@@ -99,8 +99,8 @@ def check_release(lake: Lake, pin: Pin, ref: ReleaseRef, policy: TrustPolicy) ->
     """Every numbered step on a private copy, up to the first that refuses. Raises NotFound."""
     with TemporaryDirectory(prefix="headrace-") as private:
         folder = registry.download(lake, pin, ref.path, Path(private) / "release")
-        passed: list[Step] = []
-        steps = verification(folder, policy=policy, name=ref.model, version=ref.version)
+        passed: list[PassedStep] = []
+        steps = begin_verification(folder, policy=policy, name=ref.model, version=ref.version)
         try:
             verified = run_steps(steps, on_passed=passed.append)
         except SecurityError as error:
@@ -115,7 +115,7 @@ def copy_release(lake: Lake, pin: Pin, ref: ReleaseRef, folder: Path) -> None:
     Raises: Misconfigured if the folder holds something, NotFound.
     """
     try:
-        with published_folder(folder.absolute()) as partial:
+        with publish_folder(folder.absolute()) as partial:
             registry.download(lake, pin, ref.path, partial)
             for name in (TRUST, RULES):
                 data = lake.fs.get(pin.repository, pin.commit, layout.policy_path(name))

@@ -21,9 +21,9 @@ from security.policy.trust_policy import TrustPolicy
 from security.release.index import (
     INDEX_TYPE,
     Index,
-    ReleaseRef,
+    NamedRelease,
     VerifiedIndex,
-    moment_text,
+    format_moment,
     sign_index,
 )
 from security.release.signing import VerifiedRelease, verify_release
@@ -66,10 +66,10 @@ class NextIndex:
         return Index(
             environment=self.environment,
             number=self.number,
-            release=ReleaseRef.of(self.release.release),
+            release=NamedRelease.of(self.release.release),
             actor=self.actor,
             reason=self.reason,
-            created=moment_text(datetime.now(UTC)),
+            created=format_moment(datetime.now(UTC)),
             previous=self.after.digest if self.after else None,
         )
 
@@ -118,7 +118,7 @@ def write_index(
         role="releaser",
         kind=EVENTS[following.kind],
         reason=following.reason,
-        detail={"release": name_release(ReleaseRef.of(following.release.release))},
+        detail={"release": name_release(NamedRelease.of(following.release.release))},
     )
 
     def sign(number: int, previous: bytes | None) -> dict[str, bytes]:
@@ -138,7 +138,7 @@ def write_index(
         sign=sign,
         details={
             "kind": following.kind,
-            "release": name_release(ReleaseRef.of(following.release.release)),
+            "release": name_release(NamedRelease.of(following.release.release)),
             "reason": following.reason,
             "actor": following.actor,
         },
@@ -155,10 +155,10 @@ def write_index(
 
 def names_release(index: Index, release: VerifiedRelease) -> bool:
     """Whether the index names exactly this release."""
-    return index.release == ReleaseRef.of(release.release)
+    return index.release == NamedRelease.of(release.release)
 
 
-def name_release(reference: ReleaseRef) -> str:
+def name_release(reference: NamedRelease) -> str:
     """The release as people write it."""
     return f"{reference.model}/{reference.version}"
 

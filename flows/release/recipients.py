@@ -17,14 +17,14 @@ from flows.errors import Misconfigured
 from flows.trust import key_access
 from security.errors import BadKey, CannotDecrypt
 from security.files import read_regular
-from security.keys.keyfiles import recipient_in
+from security.keys.keyfiles import read_recipient_folder
 from security.keys.pairs import RECIPIENTS, Opener, PublicRecipient
 from security.policy.trust_policy import TrustPolicy
 from security.release.bundle import add_recipient, open_bundle, seal
-from security.release.index import moment_text
-from security.release.recipients import RECIPIENTS as STANZAS
-from security.release.recipients import read_stanzas
+from security.release.index import format_moment
 from security.release.signing import sign_provenance, sign_release
+from security.release.stanzas import RECIPIENTS as STANZAS
+from security.release.stanzas import read_stanzas
 from security.release.verify import CARD, GATES, MAX_CARD_BYTES, VerifiedRelease, verify_release
 from storage import registry
 from storage.registry import ReleaseRef, layout
@@ -122,7 +122,7 @@ def _find_openers(home: Path) -> Iterator[Opener]:
         except BadKey:
             continue
     for folder in sorted((home / "retired").glob("*/*")):
-        yield recipient_in(folder, passphrase=key_access.passphrase_of(f"file:{home}"))
+        yield read_recipient_folder(folder, passphrase=key_access.passphrase_of(f"file:{home}"))
 
 
 def _find_reader(listed: list[Reader], who: str) -> Reader:
@@ -180,7 +180,7 @@ def _register(
             out,
             version=version,
             card=card,
-            created=moment_text(datetime.now(UTC)),
+            created=format_moment(datetime.now(UTC)),
             created_by=audit.tidy_line(context.actor),
             reason=reason,
             policy=fetched.policy,

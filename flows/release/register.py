@@ -17,8 +17,8 @@ from security.errors import Untrusted
 from security.keys.pairs import RoleSigner
 from security.policy.gates import GateEvidence
 from security.policy.trust_policy import TrustPolicy
-from security.release.candidate import VerifiedCandidate, verify_judged
-from security.release.index import Index, moment_text
+from security.release.candidate import VerifiedCandidate, verify_gated_candidate
+from security.release.index import Index, format_moment
 from security.release.signing import VerifiedRelease, sign_release
 from security.release.statement import ModelRelease
 from storage import registry
@@ -114,7 +114,7 @@ class _Registration:
         cls, pipeline: Pipeline, candidate: str, folder: Path, trusted: Trusted
     ) -> "_Registration":
         """Raises: Untrusted if anything does not hold, BadKey without the releaser's role."""
-        verified, evidence = verify_judged(
+        verified, evidence = verify_gated_candidate(
             folder, policy=trusted.policy, model=pipeline.name, run_id=candidate
         )
         if verified.build.pipeline != pipeline.name or verified.build.data.keys() != {"data"}:
@@ -146,7 +146,7 @@ class _Registration:
             self.folder,
             version=version,
             card=render_card(self.pipeline, build, sealed, self.evidence),
-            created=moment_text(datetime.now(UTC)),
+            created=format_moment(datetime.now(UTC)),
             created_by=ACTOR,
             reason=build.reason or "-",
             policy=self.policy,

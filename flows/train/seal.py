@@ -12,7 +12,7 @@ from flows.pipeline.digest import digest_parts
 from security.keys.pairs import RoleSigner
 from security.policy.trust_policy import TrustPolicy
 from security.release.bundle import seal
-from security.release.index import moment_text
+from security.release.index import format_moment
 from security.release.provenance import Build, DataPin
 from security.release.signing import sign_provenance
 from storage.lake import Pin
@@ -77,9 +77,9 @@ def _build(trained: Trained) -> Build:
         code_clean=trained.code["code_clean"] == "true",
         lock_sha256=trained.code["lock"],
         hyperparameters={name: _exact(v) for name, v in trained.hyperparameters.items()},
-        started=moment_text(trained.started),
-        finished=moment_text(datetime.now(UTC)),
-        cutoff=moment_text(trained.cutoff),
+        started=format_moment(trained.started),
+        finished=format_moment(datetime.now(UTC)),
+        cutoff=format_moment(trained.cutoff),
         branch=trained.branch,
         reason=trained.reason,
         data_sha256=dict(trained.data_sha256) or None,

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from flows.trust.installation import Trusted
 from security.errors import Untrusted
-from security.formats.envelope import unverified_payload
+from security.formats.envelope import read_unverified_payload
 from security.formats.strict_json import from_bytes
 from security.policy.floor import Floor
 from security.policy.trust_policy import TrustPolicy
@@ -51,7 +51,7 @@ def history(lake: Lake, pin: Pin, newest: VerifiedIndex) -> list[Index]:
     while found[0].previous is not None:
         number, digest = found[0].number - 1, found[0].previous
         envelope = registry.index(lake, pin, newest.index.environment, number)
-        payload = unverified_payload(envelope, INDEX_TYPE)
+        payload = read_unverified_payload(envelope, INDEX_TYPE)
         if sha256(payload).hexdigest() != digest:
             raise Untrusted(f"index {number} is not the one that index {number + 1} follows")
         index = from_bytes(Index, payload)

@@ -49,7 +49,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
-class Entry:
+class AuditEntry:
     """What happened, when, by whom, to what.
 
     `transaction` is the id of the run that wrote the entry: two writers who take one number
@@ -97,20 +97,20 @@ class Peaks:
         """The tree that goes on from here. Raises: Untrusted if size and peaks disagree."""
         return CompactRange(self.size, tuple(bytes.fromhex(peak) for peak in self.peaks))
 
-    def extended(self, tail: Sequence[bytes], lines: Sequence[bytes]) -> "Peaks":
+    def grow(self, tail: Sequence[bytes], lines: Sequence[bytes]) -> "Peaks":
         """The peaks after `lines`; `tail` is what the last segment holds now.
 
         Raises: Untrusted if the tail is not the end of this log.
         """
         self.check_tail(tail)
-        return Peaks.of(self.tree.extended(map(merkle.leaf_hash, lines)))
+        return Peaks.of(self.tree.grow(map(merkle.hash_leaf, lines)))
 
     def check_tail(self, tail: Sequence[bytes]) -> None:
         """Refuse a last segment that is not the one the peaks were made of.
 
         Raises: Untrusted. Segments are powers of two, so a tail has peaks of its own.
         """
-        own, peaks = CompactRange().extended(map(merkle.leaf_hash, tail)).nodes, self.tree.nodes
+        own, peaks = CompactRange().grow(map(merkle.hash_leaf, tail)).nodes, self.tree.nodes
         if len(tail) != self.size % SEGMENT or own != peaks[len(peaks) - len(own) :]:
             raise Untrusted(
                 f"the audit log's last segment is not the end of its {self.size} entries",
@@ -127,17 +127,17 @@ class Log:
     @cached_property
     def leaves(self) -> list[bytes]:
         """The tree's leaves."""
-        return [merkle.leaf_hash(line) for line in self.lines]
+        return [merkle.hash_leaf(line) for line in self.lines]
 
     @cached_property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[AuditEntry, ...]:
         """The entries, read strictly.
 
         Raises: Untrusted for a line that is no entry, or does not bear its own number.
         """
         found = []
         for number, line in enumerate(self.lines):
-            entry = from_bytes(Entry, line)
+            entry = from_bytes(AuditEntry, line)
             if entry.number != number:
                 raise Untrusted(f"entry {number} of the audit log is numbered {entry.number}")
             found.append(entry)
@@ -167,11 +167,11 @@ class Log:
         Raises: Untrusted if it was truncated, rewritten or forked since.
         """
         if self.root(size) != root:
-            raise forked(size)
+            raise fork_error(size)
 
     def _first(self, size: int | None) -> list[bytes]:
         if size is not None and not 0 <= size <= len(self.leaves):
-            raise truncated(size, len(self.leaves))
+            raise truncation_error(size, len(self.leaves))
         return self.leaves[:size]
 
 
@@ -181,22 +181,22 @@ def check_growth(known: Peaks, now: Peaks, lines: Sequence[bytes]) -> None:
     Reads what was added, not the whole log. Raises: Untrusted if it was truncated or forked.
     """
     if now.size < known.size:
-        raise truncated(known.size, now.size)
+        raise truncation_error(known.size, now.size)
     held = known.size % SEGMENT
     try:
-        grown = known.extended(lines[:held], lines[held:])
+        grown = known.grow(lines[:held], lines[held:])
     except Untrusted:
-        raise forked(known.size) from None
+        raise fork_error(known.size) from None
     if grown != now:
-        raise forked(known.size)
+        raise fork_error(known.size)
 
 
-def line_of(entry: Entry) -> bytes:
+def encode_entry(entry: AuditEntry) -> bytes:
     """The entry's line, without its newline. Raises: Untrusted for what no reader would take."""
     return to_bytes(entry)
 
 
-def lines_of(segment: bytes) -> list[bytes]:
+def split_segment(segment: bytes) -> list[bytes]:
     """The lines of a segment. Raises: Untrusted if the last one is torn."""
     *lines, rest = segment.split(b"\n")
     if rest or len(lines) > SEGMENT:
@@ -216,7 +216,7 @@ def verify_checkpoint(envelope: bytes, *, policy: TrustPolicy) -> Checkpoint:
     return from_bytes(Checkpoint, signed.payload)
 
 
-def truncated(known: int, now: int) -> Untrusted:
+def truncation_error(known: int, now: int) -> Untrusted:
     """What a log that lost entries is refused with."""
     return Untrusted(
         f"the audit log was truncated: it had {known} entries and has {now}",
@@ -224,7 +224,7 @@ def truncated(known: int, now: int) -> Untrusted:
     )
 
 
-def forked(known: int) -> Untrusted:
+def fork_error(known: int) -> Untrusted:
     """What a log with another past is refused with."""
     return Untrusted(
         f"the audit log was rewritten or forked: its first {known} entries have another root",

@@ -26,15 +26,15 @@ class CompactRange:
         if len(self.nodes) != self.size.bit_count():
             raise Untrusted(f"a tree of {self.size} entries has {self.size.bit_count()} peaks")
 
-    def extended(self, leaves: Iterable[bytes]) -> "CompactRange":
+    def grow(self, leaves: Iterable[bytes]) -> "CompactRange":
         """The range after `leaves` were added."""
         size, nodes = self.size, list(self.nodes)
         for leaf in leaves:
             nodes.append(leaf)
             # Every one bit at the end of the old size is a perfect subtree that is now a left half.
-            for _ in range(_trailing_ones(size)):
+            for _ in range(_count_trailing_ones(size)):
                 right = nodes.pop()
-                nodes.append(_node(nodes.pop(), right))
+                nodes.append(_hash_node(nodes.pop(), right))
             size += 1
         return CompactRange(size, tuple(nodes))
 
@@ -45,11 +45,11 @@ class CompactRange:
             return root([]).hex()
         *left, folded = self.nodes
         for node in reversed(left):
-            folded = _node(node, folded)
+            folded = _hash_node(node, folded)
         return folded.hex()
 
 
-def leaf_hash(line: bytes) -> bytes:
+def hash_leaf(line: bytes) -> bytes:
     """The hash of one entry's canonical bytes."""
     return hashlib.sha256(b"\0" + line).digest()
 
@@ -60,15 +60,15 @@ def root(leaves: Sequence[bytes]) -> bytes:
         return hashlib.sha256(b"").digest()
     if len(leaves) == 1:
         return leaves[0]
-    split = _split(len(leaves))
-    return _node(root(leaves[:split]), root(leaves[split:]))
+    split = _find_split(len(leaves))
+    return _hash_node(root(leaves[:split]), root(leaves[split:]))
 
 
 def inclusion_proof(index: int, leaves: Sequence[bytes]) -> list[bytes]:
     """The hashes beside the way from leaf `index` up to the root."""
     if len(leaves) == 1:
         return []
-    split = _split(len(leaves))
+    split = _find_split(len(leaves))
     if index < split:
         return [*inclusion_proof(index, leaves[:split]), root(leaves[split:])]
     return [*inclusion_proof(index - split, leaves[split:]), root(leaves[:split])]
@@ -78,7 +78,7 @@ def consistency_proof(earlier: int, leaves: Sequence[bytes], *, whole: bool = Tr
     """The hashes that show the first `earlier` leaves to be a prefix of `leaves`."""
     if earlier == len(leaves):
         return [] if whole else [root(leaves)]
-    split = _split(len(leaves))
+    split = _find_split(len(leaves))
     if earlier <= split:
         kept = consistency_proof(earlier, leaves[:split], whole=whole)
         return [*kept, root(leaves[split:])]
@@ -96,14 +96,14 @@ def verify_inclusion(
     place, last, node = index, size - 1, leaf
     if not 0 <= index < size or len(leaf) != _HASH_BYTES:
         raise Untrusted("the entry is not in the audit log")
-    for step in _hashes(proof):
+    for step in _read_hashes(proof):
         if last == 0:
             raise Untrusted("the inclusion proof is too long")
         if place & 1 or place == last:
-            node = _node(step, node)
+            node = _hash_node(step, node)
             place, last = _climb(place, last)
         else:
-            node = _node(node, step)
+            node = _hash_node(node, step)
         place, last = place >> 1, last >> 1
     if last != 0 or node.hex() != expected:
         raise Untrusted("the entry is not in the audit log")
@@ -122,9 +122,9 @@ def verify_consistency(
         if proof or earlier_root != later_root:
             raise Untrusted("the audit log was forked")
         return
-    steps = _hashes(proof)
+    steps = _read_hashes(proof)
     if earlier & (earlier - 1) == 0:
-        steps[:0] = _hashes([earlier_root])
+        steps[:0] = _read_hashes([earlier_root])
     if not steps or _replay(earlier - 1, size - 1, steps) != (earlier_root, later_root):
         raise Untrusted("the audit log was forked")
 
@@ -138,10 +138,10 @@ def _replay(place: int, last: int, steps: list[bytes]) -> tuple[str, str]:
         if last == 0:
             return "", ""
         if place & 1 or place == last:
-            old, new = _node(step, old), _node(step, new)
+            old, new = _hash_node(step, old), _hash_node(step, new)
             place, last = _climb(place, last)
         else:
-            new = _node(new, step)
+            new = _hash_node(new, step)
         place, last = place >> 1, last >> 1
     return (old.hex(), new.hex()) if last == 0 else ("", "")
 
@@ -153,7 +153,7 @@ def _climb(place: int, last: int) -> tuple[int, int]:
     return place, last
 
 
-def _hashes(proof: Sequence[str]) -> list[bytes]:
+def _read_hashes(proof: Sequence[str]) -> list[bytes]:
     try:
         found = [bytes.fromhex(step) for step in proof]
     except ValueError:
@@ -164,15 +164,15 @@ def _hashes(proof: Sequence[str]) -> list[bytes]:
     return found
 
 
-def _node(left: bytes, right: bytes) -> bytes:
+def _hash_node(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\1" + left + right).digest()
 
 
-def _trailing_ones(size: int) -> int:
+def _count_trailing_ones(size: int) -> int:
     """How many one bits `size` ends in."""
     return (~size & size + 1).bit_length() - 1
 
 
-def _split(count: int) -> int:
+def _find_split(count: int) -> int:
     """The largest power of two below `count`."""
     return 1 << (count - 1).bit_length() - 1

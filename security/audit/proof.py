@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from security.audit import merkle
-from security.audit.log import Checkpoint, Entry, Log, verify_checkpoint
+from security.audit.log import AuditEntry, Checkpoint, Log, verify_checkpoint
 from security.errors import Untrusted
 from security.formats import canonical
 from security.formats.strict_json import Identifier, from_bytes, from_json, to_json
@@ -19,7 +19,7 @@ MAX_PROOF_BYTES = 2**20
 
 
 # The envelopes of trust and rules.
-Policy = tuple[bytes, bytes]
+PolicyEnvelopes = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,13 @@ class Proven:
     """What a proof shows: these entries are in the log that the checkpoint is about."""
 
     subject: str
-    entries: tuple[Entry, ...]
+    entries: tuple[AuditEntry, ...]
     checkpoint: Checkpoint
 
 
-def prove(log: Log, subject: str, *, checkpoint: bytes, size: int, policy: Policy) -> Proof:
+def prove(
+    log: Log, subject: str, *, checkpoint: bytes, size: int, policy: PolicyEnvelopes
+) -> Proof:
     """The proof for every entry about `subject` below the checkpoint, which is over `size` entries.
 
     Raises: Untrusted if there is none. The caller has verified log and checkpoint.
@@ -90,15 +92,15 @@ def verify_proof(data: bytes, *, root: PublicPair) -> Proven:
     # 4. Each entry: about the subject, and in the tree.
     if not proof.entries:
         raise Untrusted("the proof holds no entry")
-    found = tuple(_included(one, proof.subject, checkpoint) for one in proof.entries)
+    found = tuple(_verify_entry(one, proof.subject, checkpoint) for one in proof.entries)
     return Proven(proof.subject, found, checkpoint)
 
 
-def _included(one: Included, subject: str, checkpoint: Checkpoint) -> Entry:
+def _verify_entry(one: Included, subject: str, checkpoint: Checkpoint) -> AuditEntry:
     line = one.line.encode()
-    entry = from_bytes(Entry, line)
+    entry = from_bytes(AuditEntry, line)
     if entry.subject != subject:
         raise Untrusted(f"entry {entry.number} is about {entry.subject}, not {subject}")
-    leaf = merkle.leaf_hash(line)
+    leaf = merkle.hash_leaf(line)
     merkle.verify_inclusion(leaf, entry.number, checkpoint.size, one.path, checkpoint.root)
     return entry

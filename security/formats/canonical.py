@@ -43,12 +43,12 @@ def parse(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
 
     Raises: Untrusted for anything that is not one object of unambiguous meaning.
     """
-    refuse_oversized(data, max_bytes=max_bytes)
+    refuse_large_or_deep(data, max_bytes=max_bytes)
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_int=_integer,
+            object_pairs_hook=_refuse_twins,
+            parse_int=_read_integer,
             parse_float=_refuse_number,
             parse_constant=_refuse_number,
         )
@@ -72,7 +72,7 @@ def parse_canonical(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any
     return value
 
 
-def refuse_oversized(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> None:
+def refuse_large_or_deep(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> None:
     """Cap length and nesting before a parser sees the bytes.
 
     Raises: Untrusted.
@@ -89,14 +89,14 @@ def refuse_oversized(data: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH)
             raise Untrusted(f"the document is nested deeper than {max_depth} levels")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise Untrusted("the document names a key twice")
     return found
 
 
-def _integer(digits: str) -> int:
+def _read_integer(digits: str) -> int:
     # int() on a million digits is quadratic: measure before converting.
     if len(digits.lstrip("-")) > _MAX_DIGITS or abs(int(digits)) > MAX_INTEGER:
         raise Untrusted("the document holds a number past 2^53")
@@ -114,7 +114,7 @@ def _require_allowed(value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
-        return _integer(str(value))
+        return _read_integer(str(value))
     if isinstance(value, Mapping):
         return {_require_text(key): _require_allowed(value[key], depth + 1) for key in value}
     if isinstance(value, list | tuple):

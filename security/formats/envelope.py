@@ -68,7 +68,7 @@ class _Signature:
 
 def sign(payload: bytes, payload_type: str, *signers: SigningPair) -> bytes:
     """The envelope of `payload`: two signatures from each signer."""
-    message = _pre_authentication_encoding(payload, payload_type)
+    message = _encode_for_signing(payload, payload_type)
     signatures = [
         {"keyid": signer.public.key_id, "sig": encode64(signature)}
         for signer in signers
@@ -100,9 +100,9 @@ def verify(
     Raises: Untrusted otherwise.
     """
     payload, signatures = _open(envelope, payload_type)
-    message = _pre_authentication_encoding(payload, payload_type)
+    message = _encode_for_signing(payload, payload_type)
     allowed = {pair.key_id: pair for pair in signers}
-    found = tuple(key for key, pair in allowed.items() if _signed_by(pair, signatures, message))
+    found = tuple(key for key, pair in allowed.items() if _has_signed(pair, signatures, message))
     if threshold < 1 or len(found) < threshold:
         raise Untrusted(
             f"{len(found)} of the {max(threshold, 1)} signing pairs required have signed: "
@@ -111,7 +111,7 @@ def verify(
     return Verified(payload, found)
 
 
-def unverified_payload(envelope: bytes, payload_type: str) -> bytes:
+def read_unverified_payload(envelope: bytes, payload_type: str) -> bytes:
     """The payload of an envelope that nobody vouches for: only to compare its digest.
 
     Raises: Untrusted if it is no envelope of that type.
@@ -119,7 +119,7 @@ def unverified_payload(envelope: bytes, payload_type: str) -> bytes:
     return _open(envelope, payload_type)[0]
 
 
-def payload_signed_by(envelope: bytes, pair: VerifyingPair) -> bytes | None:
+def read_payload_signed_by(envelope: bytes, pair: VerifyingPair) -> bytes | None:
     """The payload, of whatever type, if `pair` signed the envelope with both halves."""
     try:
         kind = canonical.parse(envelope, max_bytes=MAX_ENVELOPE_BYTES).get("payloadType")
@@ -149,7 +149,7 @@ def decode64(text: object, where: str) -> bytes:
     return data
 
 
-def _pre_authentication_encoding(payload: bytes, payload_type: str) -> bytes:
+def _encode_for_signing(payload: bytes, payload_type: str) -> bytes:
     kind = payload_type.encode("utf-8")
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
@@ -160,16 +160,16 @@ def _open(envelope: bytes, payload_type: str) -> tuple[bytes, list[_Signature]]:
         raise Untrusted("the envelope does not have exactly payload, payloadType and signatures")
     if fields["payloadType"] != payload_type:
         raise Untrusted(f"the envelope does not hold {payload_type}")
-    return decode64(fields["payload"], "the payload"), _signatures(fields["signatures"])
+    return decode64(fields["payload"], "the payload"), _read_signatures(fields["signatures"])
 
 
-def _signatures(entries: object) -> list[_Signature]:
+def _read_signatures(entries: object) -> list[_Signature]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_SIGNATURES:
         raise Untrusted(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
-    return [_signature(entry) for entry in entries]
+    return [_read_signature(entry) for entry in entries]
 
 
-def _signature(entry: object) -> _Signature:
+def _read_signature(entry: object) -> _Signature:
     if not isinstance(entry, dict) or not {"sig"} <= entry.keys() <= {"sig", "keyid"}:
         raise Untrusted("a signature has exactly sig and keyid")
     key_id = entry.get("keyid")
@@ -178,6 +178,6 @@ def _signature(entry: object) -> _Signature:
     return _Signature(decode64(entry["sig"], "a signature"), key_id)
 
 
-def _signed_by(pair: VerifyingPair, signatures: list[_Signature], message: bytes) -> bool:
+def _has_signed(pair: VerifyingPair, signatures: list[_Signature], message: bytes) -> bool:
     # A key id never chooses a key; one that names another pair is a lie, and does not count.
     return pair.has_signed(message, [s.data for s in signatures if s.key_id in (None, pair.key_id)])

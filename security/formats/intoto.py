@@ -62,10 +62,10 @@ def parse_statement(payload: bytes, *, predicate_type: str) -> Statement:
         raise Untrusted(f"the statement is not a {predicate_type}")
     if not isinstance(fields["predicate"], dict):
         raise Untrusted("the predicate is not an object")
-    return Statement(_subjects(fields["subject"]), predicate_type, fields["predicate"])
+    return Statement(_read_subjects(fields["subject"]), predicate_type, fields["predicate"])
 
 
-def _subjects(entries: object) -> dict[str, str]:
+def _read_subjects(entries: object) -> dict[str, str]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_SUBJECTS:
         raise Untrusted(f"a statement has 1 to {MAX_SUBJECTS} subjects")
     read = [from_json(_Subject, entry, "subject") for entry in entries]

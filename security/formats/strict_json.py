@@ -81,7 +81,7 @@ Scalar = str | int | bool | None
 
 def to_json(record: Any) -> dict[str, Any]:
     """The JSON object of a dataclass instance, checked by reading it back."""
-    written = _object_of(record)
+    written = _write_object(record)
     from_json(type(record), written)
     return written
 
@@ -104,34 +104,34 @@ def from_bytes(cls: type[R], payload: bytes) -> R:
     return from_json(cls, canonical.parse_canonical(payload))
 
 
-def _wire(name: str) -> str:
+def _write_name(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
 
 
-def _object_of(record: Any) -> dict[str, Any]:
+def _write_object(record: Any) -> dict[str, Any]:
     values = ((field, getattr(record, field.name)) for field in dataclasses.fields(record))
     return {
-        _wire(field.name): _plain(value)
+        _write_name(field.name): _write_value(value)
         for field, value in values
         if not (value is None and field.default is None)
     }
 
 
-def _plain(value: Any) -> Any:
+def _write_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return _object_of(value)
+        return _write_object(value)
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _write_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_write_value(item) for item in value]
     return value
 
 
 def _read_object(cls: Any, value: object, where: str) -> object:
     if not isinstance(value, dict):
         raise Untrusted(f"{where} is not an object")
-    fields, hints = _shape(cls)
+    fields, hints = _find_fields(cls)
     unknown = sorted(value.keys() - fields.keys())
     if unknown:
         raise Untrusted(f"{where} has an unknown field {unknown[0][:40]!r}")
@@ -145,8 +145,8 @@ def _read_object(cls: Any, value: object, where: str) -> object:
 
 
 @functools.cache
-def _shape(cls: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
-    fields = {_wire(field.name): field for field in dataclasses.fields(cls)}
+def _find_fields(cls: Any) -> tuple[dict[str, dataclasses.Field[Any]], dict[str, Any]]:
+    fields = {_write_name(field.name): field for field in dataclasses.fields(cls)}
     return fields, typing.get_type_hints(cls, include_extras=True)
 
 
@@ -158,15 +158,15 @@ def _read(hint: Any, value: object, where: str) -> object:
         return read(hint, value, where)
     # bool is an int to isinstance; a signed `true` must not pass for 1.
     if type(value) is not hint:
-        raise Untrusted(f"{where} is not {_spoken(hint)}")
+        raise Untrusted(f"{where} is not {_name_type(hint)}")
     return value
 
 
-def _spoken(hint: Any) -> str:
+def _name_type(hint: Any) -> str:
     return {str: "text", int: "a whole number", bool: "true or false"}.get(hint, "null")
 
 
-def _read_annotated(hint: Any, value: object, where: str) -> object:
+def _read_with_checks(hint: Any, value: object, where: str) -> object:
     base, *checks = typing.get_args(hint)
     text = _read(base, value, where)
     for check in checks:
@@ -209,7 +209,7 @@ def _fits(choice: Any, value: object) -> bool:
 
 
 _CONTAINERS: dict[Any, Any] = {
-    Annotated: _read_annotated,
+    Annotated: _read_with_checks,
     Literal: _read_literal,
     tuple: _read_tuple,
     Mapping: _read_mapping,

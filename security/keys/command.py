@@ -59,11 +59,11 @@ class Program:
         request = {"version": _VERSION, "role": holder, "operation": operation, **details}
         answer, code = self._run(canonical.encode(request))
         if code != 0:
-            raise self._failed(f"ended with {code} at {operation!r}")
+            raise self._error(f"ended with {code} at {operation!r}")
         try:
             return canonical.parse(answer, max_bytes=MAX_ANSWER_BYTES)
         except SecurityError as error:
-            raise self._failed(f"did not answer {operation!r} with JSON: {error}") from None
+            raise self._error(f"did not answer {operation!r} with JSON: {error}") from None
 
     def _run(self, request: bytes) -> tuple[bytes, int]:
         try:
@@ -75,14 +75,14 @@ class Program:
                 start_new_session=True,
             )
         except OSError as error:
-            raise self._failed(f"does not start: {error.strerror}") from None
+            raise self._error(f"does not start: {error.strerror}") from None
         try:
             answer, _ = process.communicate(request, timeout=self.time_limit_s)
         except subprocess.TimeoutExpired:
             # Its children too: one that keeps the pipe open would be waited for.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise self._failed(f"took longer than {self.time_limit_s:g} s") from None
+            raise self._error(f"took longer than {self.time_limit_s:g} s") from None
         finally:
             # A grandchild in a session of its own may hold the other ends for as long as it likes.
             for pipe in filter(None, (process.stdin, process.stdout)):
@@ -90,7 +90,7 @@ class Program:
                     pipe.close()
         return answer, process.returncode
 
-    def _failed(self, what: str) -> BadKey:
+    def _error(self, what: str) -> BadKey:
         return BadKey(
             f"the key command {self.arguments[0]} {what}",
             remedy="run it by hand with the same request; docs/formats/keys.md has the protocol",
@@ -104,11 +104,11 @@ class CommandSigner:
 
     def __init__(self, role: Role, program: Program) -> None:
         """Raises: BadKey if the program does not tell a usable public pair."""
-        told = program.ask(role, "public")
+        answer = program.ask(role, "public")
         self.role = role
-        self.public = PublicPair(_bytes(told, "ed25519"), _bytes(told, "mldsa65"))
+        self.public = PublicPair(_read_bytes(answer, "ed25519"), _read_bytes(answer, "mldsa65"))
         self._program = program
-        self._by_mu = _signs_mu(told)
+        self._by_mu = _signs_mu(answer)
 
     def sign(self, message: bytes) -> tuple[bytes, bytes]:
         """The two halves over `message`; the post-quantum one over its mu where a KMS wants that.
@@ -117,7 +117,7 @@ class CommandSigner:
         """
         classical = self._ask("sign", "ed25519", message=encode64(message))
         if self._by_mu:
-            quantum = self._ask("sign_mu", "ml-dsa-65", mu=encode64(self._mu(message)))
+            quantum = self._ask("sign_mu", "ml-dsa-65", mu=encode64(self._hash_to_mu(message)))
         else:
             quantum = self._ask("sign", "ml-dsa-65", message=encode64(message))
         if not self.public.verifies_ed25519(classical, message):
@@ -133,9 +133,9 @@ class CommandSigner:
 
     def _ask(self, operation: str, algorithm: str, **details: str) -> bytes:
         answer = self._program.ask(self.role, operation, algorithm=algorithm, **details)
-        return _bytes(answer, "signature")
+        return _read_bytes(answer, "signature")
 
-    def _mu(self, message: bytes) -> bytes:
+    def _hash_to_mu(self, message: bytes) -> bytes:
         """FIPS 204, algorithm 7, line 6, for an empty context: 64 bytes instead of the message."""
         hasher = MLDSAMuHasher(MLDSA65PublicKey.from_public_bytes(self.public.mldsa65))
         hasher.update(message)
@@ -153,8 +153,10 @@ class CommandRecipient:
 
     def __init__(self, name: str, program: Program) -> None:
         """Raises: BadKey if the program does not tell a usable public key."""
-        told = program.ask(name, "public")
-        self.public = PublicRecipient(_bytes(told, "mlkem768"), _bytes(told, "x25519"))
+        answer = program.ask(name, "public")
+        self.public = PublicRecipient(
+            _read_bytes(answer, "mlkem768"), _read_bytes(answer, "x25519")
+        )
         self._name, self._program = name, program
 
     def unwrap(self, wrapped: bytes, *, info: bytes) -> bytes:
@@ -166,7 +168,7 @@ class CommandRecipient:
             answer = self._program.ask(
                 self._name, "unwrap", wrapped=encode64(wrapped), info=encode64(info)
             )
-            return _bytes(answer, "secret")
+            return _read_bytes(answer, "secret")
         except SecurityError:
             raise CannotDecrypt("the wrapped key does not open") from None
 
@@ -174,15 +176,15 @@ class CommandRecipient:
         return f"<CommandRecipient {self._name} {self.public.recipient_id[:12]}>"
 
 
-def _bytes(answer: Mapping[str, Any], field: str) -> bytes:
+def _read_bytes(answer: Mapping[str, Any], field: str) -> bytes:
     try:
         return decode64(answer.get(field), f"{field} in the key command's answer")
     except SecurityError as error:
         raise BadKey(str(error)) from None
 
 
-def _signs_mu(told: Mapping[str, Any]) -> bool:
-    given = told.get("mldsa65Signs", "message")
+def _signs_mu(answer: Mapping[str, Any]) -> bool:
+    given = answer.get("mldsa65Signs", "message")
     if given not in {"message", "mu"}:
         raise BadKey('the key command\'s mldsa65Signs is neither "message" nor "mu"')
     return bool(given == "mu")

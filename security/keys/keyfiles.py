@@ -60,7 +60,7 @@ def write_private(folder: Path, halves: Mapping[str, Any], passphrase: str | Non
     Raises: BadKey for a weak passphrase, before anything is written.
     """
     salt = secrets.token_bytes(16)
-    lock = _lock(passphrase, salt)
+    lock = _make_lock(passphrase, salt)
     folder.mkdir(mode=0o700)
     if passphrase is not None:
         write_new(folder / _SALT, salt)
@@ -82,7 +82,7 @@ def replace_private(folder: Path, halves: Mapping[str, Any], passphrase: str | N
         problem = "is locked, and there is no passphrase" if passphrase is None else "is not locked"
         raise BadKey(f"{folder.name} {problem}", remedy="give the passphrase it was made with")
     salt = read_private(folder / _SALT) if passphrase is not None else b""
-    lock = _lock(passphrase, salt)
+    lock = _make_lock(passphrase, salt)
     for algorithm, key in halves.items():
         (folder / f"{algorithm}.pem").unlink(missing_ok=True)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, lock)
@@ -107,24 +107,24 @@ def write_new(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def signer_in(folder: Path, role: Role, *, passphrase: str | None = None) -> Signer:
+def read_signer_folder(folder: Path, role: Role, *, passphrase: str | None = None) -> Signer:
     """The pair whose files lie in `folder`. Raises: BadKey."""
-    return _signer(role, _in_folder(folder, passphrase))
+    return _load_signer(role, _read_from_folder(folder, passphrase))
 
 
-def recipient_in(folder: Path, *, passphrase: str | None = None) -> Recipient:
+def read_recipient_folder(folder: Path, *, passphrase: str | None = None) -> Recipient:
     """The decryption key whose files lie in `folder`. Raises: BadKey."""
-    return _recipient(_in_folder(folder, passphrase))
+    return _load_recipient(_read_from_folder(folder, passphrase))
 
 
-def signer_of(text: str, role: Role, *, where: str) -> Signer:
+def parse_signer(text: str, role: Role, *, where: str) -> Signer:
     """The pair in a text of PEM blocks that came from `where`. Raises: BadKey."""
-    return _signer(role, _in_text(text, where))
+    return _load_signer(role, _read_from_text(text, where))
 
 
-def recipient_of(text: str, *, where: str) -> Recipient:
+def parse_recipient(text: str, *, where: str) -> Recipient:
     """The decryption key in a text of PEM blocks. Raises: BadKey."""
-    return _recipient(_in_text(text, where))
+    return _load_recipient(_read_from_text(text, where))
 
 
 def read_private(path: Path) -> bytes:
@@ -172,15 +172,15 @@ def make_passphrase(path: Path) -> str:
     return read_passphrase(path)
 
 
-def _signer(role: Role, load: Load) -> Signer:
+def _load_signer(role: Role, load: Load) -> Signer:
     return Signer(role, load("ed25519", Ed25519PrivateKey), load("mldsa65", MLDSA65PrivateKey))
 
 
-def _recipient(load: Load) -> Recipient:
+def _load_recipient(load: Load) -> Recipient:
     return Recipient(load("mlkem768", MLKEM768PrivateKey), load("x25519", X25519PrivateKey))
 
 
-def _in_folder(folder: Path, passphrase: str | None) -> Load:
+def _read_from_folder(folder: Path, passphrase: str | None) -> Load:
     forbid_core_dumps()
     if folder.is_symlink() or not folder.is_dir():
         raise BadKey(f"there is no key folder {folder}", remedy="run `headrace keys init`")
@@ -188,11 +188,11 @@ def _in_folder(folder: Path, passphrase: str | None) -> Load:
     if passphrase is not None:
         if not (folder / _SALT).exists():
             raise BadKey(f"{folder} is not locked", remedy="give no passphrase")
-        password = _stretched(passphrase, read_private(folder / _SALT))
+        password = _stretch(passphrase, read_private(folder / _SALT))
 
     def load(algorithm: str, kind: type[Any]) -> Any:
         path = folder / f"{algorithm}.pem"
-        key = _parsed(str(path), read_private(path), password)
+        key = _parse_pem(str(path), read_private(path), password)
         if not isinstance(key, kind):
             raise BadKey(f"{path} does not hold the kind of key its name says")
         return key
@@ -200,12 +200,12 @@ def _in_folder(folder: Path, passphrase: str | None) -> Load:
     return load
 
 
-def _in_text(text: str, where: str) -> Load:
+def _read_from_text(text: str, where: str) -> Load:
     forbid_core_dumps()
     if len(text) > _MAX_KEY_BYTES:
         raise BadKey(f"{where} is too long to be keys")
     keys = [
-        _parsed(where, block.encode("utf-8", "replace"), None) for block in _BLOCK.findall(text)
+        _parse_pem(where, block.encode("utf-8", "replace"), None) for block in _BLOCK.findall(text)
     ]
 
     def load(algorithm: str, kind: type[Any]) -> Any:
@@ -220,13 +220,13 @@ def _in_text(text: str, where: str) -> Load:
     return load
 
 
-def _lock(passphrase: str | None, salt: bytes) -> KeySerializationEncryption:
+def _make_lock(passphrase: str | None, salt: bytes) -> KeySerializationEncryption:
     if passphrase is None:
         return NoEncryption()
-    return BestAvailableEncryption(_stretched(passphrase, salt))
+    return BestAvailableEncryption(_stretch(passphrase, salt))
 
 
-def _stretched(passphrase: str, salt: bytes) -> bytes:
+def _stretch(passphrase: str, salt: bytes) -> bytes:
     """PKCS#8's own key derivation is fast to guess; Argon2id (RFC 9106, second choice) is not."""
     if len(passphrase) < MIN_PASSPHRASE:
         raise BadKey(
@@ -237,7 +237,7 @@ def _stretched(passphrase: str, salt: bytes) -> bytes:
     return derived.derive(passphrase.encode("utf-8")).hex().encode("ascii")
 
 
-def _parsed(where: str, pem: bytes, password: bytes | None) -> object:
+def _parse_pem(where: str, pem: bytes, password: bytes | None) -> object:
     try:
         return load_pem_private_key(pem, password)
     except TypeError:

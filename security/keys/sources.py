@@ -15,7 +15,12 @@ from pathlib import Path
 
 from security.errors import BadKey
 from security.keys.command import CommandRecipient, CommandSigner, Program
-from security.keys.keyfiles import recipient_in, recipient_of, signer_in, signer_of
+from security.keys.keyfiles import (
+    parse_recipient,
+    parse_signer,
+    read_recipient_folder,
+    read_signer_folder,
+)
 from security.keys.pairs import Opener, PublicPair, Role, RoleSigner
 
 KINDS = ("file", "env", "command", "prefect-secret")
@@ -46,8 +51,9 @@ class KeyReader:
         """
         signer = self._read_any_signer(source, role)
         if expected is not None and signer.public not in expected:
+            kind = find_source_kind(source)
             raise BadKey(
-                f"the key from {kind_of(source)} is not one that the policy enrols as {role}",
+                f"the key from {kind} is not one that the policy enrols as {role}",
                 remedy=f"give the {role}'s own key, or enrol this one: "
                 f"`headrace keys rotate {role}`",
             )
@@ -59,16 +65,16 @@ class KeyReader:
         if kind == "command":
             return CommandRecipient(name, Program.parse(rest))
         if kind == "file":
-            return recipient_in(Path(rest) / name, passphrase=self.passphrase)
-        return recipient_of(self._read_text(kind, rest), where=source)
+            return read_recipient_folder(Path(rest) / name, passphrase=self.passphrase)
+        return parse_recipient(self._read_text(kind, rest), where=source)
 
     def _read_any_signer(self, source: str, role: Role) -> RoleSigner:
         kind, rest = _split(source)
         if kind == "command":
             return CommandSigner(role, Program.parse(rest))
         if kind == "file":
-            return signer_in(Path(rest) / role, role, passphrase=self.passphrase)
-        return signer_of(self._read_text(kind, rest), role, where=source)
+            return read_signer_folder(Path(rest) / role, role, passphrase=self.passphrase)
+        return parse_signer(self._read_text(kind, rest), role, where=source)
 
     def _read_text(self, kind: str, name: str) -> str:
         if kind == "env":
@@ -85,7 +91,7 @@ class KeyReader:
         return self.secret(name)
 
 
-def kind_of(source: str) -> str:
+def find_source_kind(source: str) -> str:
     """`file`, `env`, `command` or `prefect-secret`. Raises: BadKey."""
     return _split(source)[0]
 

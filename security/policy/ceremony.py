@@ -13,10 +13,10 @@ from security.keys.pairs import PublicPair, RoleSigner, Signer
 from security.policy.documents import Enrolled, PairRecord, Revocation, RoleKeys, Trust
 from security.policy.edition import (
     Ceremony,
-    changed_home,
-    next_trust,
-    now,
-    policy_in,
+    change_home,
+    load_policy,
+    make_next_trust,
+    read_clock,
     write_rules,
     write_trust,
 )
@@ -34,7 +34,7 @@ class Retirement:
     kept: tuple[str, ...] = ()
 
 
-def pair_named(trust: Trust, name: str) -> tuple[Enrolled, PublicPair]:
+def find_pair(trust: Trust, name: str) -> tuple[Enrolled, PublicPair]:
     """The enrolled or revoked pair that a role's name, or the beginning of a key id, stands for.
 
     A role's name stands for enrolled pairs only.
@@ -54,7 +54,7 @@ def pair_named(trust: Trust, name: str) -> tuple[Enrolled, PublicPair]:
     return found[0]
 
 
-def retired_before(trust: Trust, name: str, reason: str) -> Revocation | None:
+def find_retirement(trust: Trust, name: str, reason: str) -> Revocation | None:
     """The retirement of a role's pair for the same reason: the same command, given again."""
     return next((one for one in trust.revoked if (one.role, one.reason) == (name, reason)), None)
 
@@ -75,37 +75,40 @@ def retire(
     is believed for may only shrink.
     Raises: BadKey, Untrusted; nothing was changed then.
     """
-    policy = policy_in(home)
-    if done := retired_before(policy.trust, name, retirement.reason):
+    policy = load_policy(home)
+    if done := find_retirement(policy.trust, name, retirement.reason):
         return Ceremony(policy, already=True, retired=done.key.pair.key_id)
-    role, old = pair_named(policy.trust, name)
+    role, old = find_pair(policy.trust, name)
     if old not in policy.pairs(role):
         return _narrow(home, policy, old, retirement, root)
     new = successor.require(role) if successor else Signer.generate(role)
-    trust = next_trust(
+    trust = make_next_trust(
         policy.trust,
-        roles={**policy.trust.roles, role: _replaced(policy.trust.roles[role], old, new.public)},
-        revoked=(*policy.trust.revoked, _revocation(old, role, retirement)),
+        roles={
+            **policy.trust.roles,
+            role: _replace_pair(policy.trust.roles[role], old, new.public),
+        },
+        revoked=(*policy.trust.revoked, _make_revocation(old, role, retirement)),
     )
-    with changed_home(home, policy) as staged:
+    with change_home(home, policy) as staged:
         _place(staged / role, new, passphrase)
         write_trust(staged, trust, policy.root, root)
         if role == "policy":
             write_rules(staged, policy.rules, new)
-    return Ceremony(policy_in(home), False, old.key_id, new.public.key_id)
+    return Ceremony(load_policy(home), False, old.key_id, new.public.key_id)
 
 
 def enrol(home: Path, pair: PublicPair, role: Enrolled, *, root: RoleSigner) -> Ceremony:
     """One more pair for a role, say a second releaser, whose private half is kept elsewhere."""
-    policy = policy_in(home)
+    policy = load_policy(home)
     if pair in policy.pairs(role):
         return Ceremony(policy, already=True, enrolled=pair.key_id)
     holders = policy.trust.roles[role]
     more = replace(holders, keys=(*holders.keys, PairRecord.of(pair)))
-    trust = next_trust(policy.trust, roles={**policy.trust.roles, role: more})
-    with changed_home(home, policy) as staged:
+    trust = make_next_trust(policy.trust, roles={**policy.trust.roles, role: more})
+    with change_home(home, policy) as staged:
         write_trust(staged, trust, policy.root, root)
-    return Ceremony(policy_in(home), False, enrolled=pair.key_id)
+    return Ceremony(load_policy(home), False, enrolled=pair.key_id)
 
 
 def _narrow(
@@ -119,19 +122,19 @@ def _narrow(
         standing, reason=why.reason, cut_off=why.cut_off, kept=tuple(sorted(kept)) or None
     )
     revoked = tuple(smaller if one is standing else one for one in policy.trust.revoked)
-    with changed_home(home, policy) as staged:
-        write_trust(staged, next_trust(policy.trust, revoked=revoked), policy.root, root)
-    return Ceremony(policy_in(home), False, retired=old.key_id)
+    with change_home(home, policy) as staged:
+        write_trust(staged, make_next_trust(policy.trust, revoked=revoked), policy.root, root)
+    return Ceremony(load_policy(home), False, retired=old.key_id)
 
 
-def _replaced(holders: RoleKeys, old: PublicPair, new: PublicPair) -> RoleKeys:
+def _replace_pair(holders: RoleKeys, old: PublicPair, new: PublicPair) -> RoleKeys:
     keys = tuple(PairRecord.of(new) if one.pair == old else one for one in holders.keys)
     return replace(holders, keys=keys)
 
 
-def _revocation(pair: PublicPair, role: Enrolled, why: Retirement) -> Revocation:
+def _make_revocation(pair: PublicPair, role: Enrolled, why: Retirement) -> Revocation:
     kept = tuple(sorted(set(why.kept))) or None
-    return Revocation(PairRecord.of(pair), why.reason, role, why.cut_off, kept, now())
+    return Revocation(PairRecord.of(pair), why.reason, role, why.cut_off, kept, read_clock())
 
 
 def _place(folder: Path, new: RoleSigner, passphrase: str | None) -> None:

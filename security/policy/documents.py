@@ -165,7 +165,7 @@ class Trust:
 
 
 @dataclass(frozen=True)
-class Limits:
+class SizeLimits:
     """How large things may be, in bytes; judged before anything is parsed or loaded."""
 
     sealed_bytes: Size = 8 * 2**30
@@ -182,7 +182,7 @@ class Rules:
     created: Moment
     gates: Mapping[Name, tuple[GateRule, ...]]
     skops_types: tuple[TypeName, ...] = ()
-    limits: Limits = Limits()
+    limits: SizeLimits = SizeLimits()
     require_clean_code: bool | None = None
 
 

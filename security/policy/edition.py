@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from security.errors import BadKey
-from security.files import changed_folder, replace_file
+from security.files import change_folder, replace_file
 from security.keys.pairs import PublicPair, RoleSigner
 from security.policy.documents import Rules, Trust, sign_rules, sign_trust
-from security.policy.key_homes import PUBLIC, ROOT, public_document
+from security.policy.key_homes import PUBLIC, ROOT, encode_public_keys
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
 
 
@@ -28,7 +28,7 @@ class Ceremony:
     enrolled: str = ""
 
 
-def policy_in(home: Path) -> TrustPolicy:
+def load_policy(home: Path) -> TrustPolicy:
     """The policy of a key home, under the root pinned there. Raises: Untrusted."""
     return TrustPolicy.load(home, root=load_root(home / ROOT))
 
@@ -38,13 +38,13 @@ def change_trust(home: Path, edit: Callable[[Trust], Trust], *, root: RoleSigner
 
     Raises: BadKey if `root` is not the pinned one, Untrusted if no verifier would take it.
     """
-    policy = policy_in(home)
+    policy = load_policy(home)
     changed = edit(policy.trust)
     if changed == policy.trust:
         return Ceremony(policy, already=True)
-    with changed_home(home, policy) as staged:
-        write_trust(staged, next_trust(changed), policy.root, root)
-    return Ceremony(policy_in(home), already=False)
+    with change_home(home, policy) as staged:
+        write_trust(staged, make_next_trust(changed), policy.root, root)
+    return Ceremony(load_policy(home), already=False)
 
 
 def change_rules(home: Path, edit: Callable[[Rules], Rules], *, signer: RoleSigner) -> Ceremony:
@@ -52,7 +52,7 @@ def change_rules(home: Path, edit: Callable[[Rules], Rules], *, signer: RoleSign
 
     Raises: BadKey if the policy does not enrol `signer` for it.
     """
-    policy = policy_in(home)
+    policy = load_policy(home)
     changed = edit(policy.rules)
     if changed == policy.rules:
         return Ceremony(policy, already=True)
@@ -61,13 +61,13 @@ def change_rules(home: Path, edit: Callable[[Rules], Rules], *, signer: RoleSign
             "the policy key given here is not enrolled",
             remedy="`headrace keys list` prints the one that is",
         )
-    with changed_home(home, policy) as staged:
+    with change_home(home, policy) as staged:
         write_rules(staged, changed, signer)
-    return Ceremony(policy_in(home), already=False)
+    return Ceremony(load_policy(home), already=False)
 
 
 @contextmanager
-def changed_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
+def change_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
     """A copy of a key home to change; it takes effect whole, once its policy has verified.
 
     `policy` is the one that the change was decided on, None where there was none.
@@ -75,13 +75,13 @@ def changed_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
     exchange two folders.
     """
     try:
-        with changed_folder(home) as staged:
-            if policy is not None and policy_in(staged).digests != policy.digests:
+        with change_folder(home) as staged:
+            if policy is not None and load_policy(staged).digests != policy.digests:
                 raise BadKey(
                     f"another ceremony changed {home} meanwhile", remedy="repeat the command"
                 )
             yield staged
-            policy_in(staged)
+            load_policy(staged)
     except OSError as error:
         raise BadKey(
             f"{home} cannot be changed all at once: {error.strerror}",
@@ -89,9 +89,9 @@ def changed_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
         ) from error
 
 
-def next_trust(trust: Trust, **changes: Any) -> Trust:
+def make_next_trust(trust: Trust, **changes: Any) -> Trust:
     """The edition after `trust`; keys that are new in it are enrolled as of now."""
-    changed = replace(trust, version=trust.version + 1, created=now(), **changes)
+    changed = replace(trust, version=trust.version + 1, created=read_clock(), **changes)
     known = {**dict.fromkeys(trust.key_ids, ""), **(trust.enrolled or {})}
     since = {key: known.get(key, changed.created) for key in changed.key_ids}
     return replace(changed, enrolled={key: at for key, at in since.items() if at} or None)
@@ -109,15 +109,15 @@ def write_trust(staged: Path, trust: Trust, pinned: PublicPair, *roots: RoleSign
         )
     trust.check(pinned)
     replace_file(staged / TRUST, sign_trust(trust, *roots))
-    replace_file(staged / PUBLIC, public_document(trust, roots[-1].public))
+    replace_file(staged / PUBLIC, encode_public_keys(trust, roots[-1].public))
 
 
 def write_rules(staged: Path, rules: Rules, signer: RoleSigner) -> None:
     """The edition of the rules after `rules`."""
-    following = replace(rules, version=rules.version + 1, created=now())
+    following = replace(rules, version=rules.version + 1, created=read_clock())
     replace_file(staged / RULES, sign_rules(following, signer))
 
 
-def now() -> str:
+def read_clock() -> str:
     """The present second, as signed documents write it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

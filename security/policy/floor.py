@@ -58,7 +58,7 @@ class Floor:
         """Floors compare by epoch first."""
         return self.epoch, self.number, self.trust_version, self.rules_version
 
-    def raised(self, policy: TrustPolicy, *, number: int, digest: str, now: datetime) -> "Floor":
+    def raise_to(self, policy: TrustPolicy, *, number: int, digest: str, now: datetime) -> "Floor":
         """This floor after an index was accepted under `policy` at `now`."""
         return Floor(
             environment=self.environment,

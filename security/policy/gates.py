@@ -77,7 +77,7 @@ class GateEvidence:
 
     def to_statement(self, subjects: Mapping[str, str]) -> Statement:
         """The test-result statement about `subjects` (file name to SHA-256)."""
-        return Statement(subjects, TEST_RESULT, _predicate(self))
+        return Statement(subjects, TEST_RESULT, _make_predicate(self))
 
 
 def parse_evidence(payload: bytes) -> tuple[GateEvidence, Mapping[str, str]]:
@@ -87,25 +87,25 @@ def parse_evidence(payload: bytes) -> tuple[GateEvidence, Mapping[str, str]]:
     """
     statement = parse_statement(payload, predicate_type=TEST_RESULT)
     evidence = from_json(GateEvidence, statement.predicate.get("headrace_gates"), "gates")
-    if _predicate(evidence) != statement.predicate:
+    if _make_predicate(evidence) != statement.predicate:
         raise Untrusted("the gate evidence does not say what its own values say")
     if len({result.metric for result in evidence.results}) != len(evidence.results):
         raise Untrusted("the gate evidence measures one metric twice")
     return evidence, statement.subjects
 
 
-def shortfalls(rules: Collection[GateRule], results: Collection[GateResult]) -> list[str]:
+def find_shortfalls(rules: Collection[GateRule], results: Collection[GateResult]) -> list[str]:
     """Why `results` do not satisfy `rules`; empty if they do. No rule at all is a shortfall."""
     if not rules:
         return ["the policy sets no gate for this model"]
     measured = {result.metric: result for result in results}
     own = [f"{result}" for result in results if not result.passed]
     return own + [
-        reason for rule in rules if (reason := _shortfall(rule, measured.get(rule.metric)))
+        reason for rule in rules if (reason := _find_shortfall(rule, measured.get(rule.metric)))
     ]
 
 
-def decimal_text(value: float | int | str) -> str:
+def format_decimal(value: float | int | str) -> str:
     """`value` as plain decimal text that reads back exactly (39 decimals at most).
 
     Raises: Untrusted for NaN, infinities and numbers of more than 40 digits.
@@ -124,7 +124,7 @@ def decimal_text(value: float | int | str) -> str:
 _WIDE = DecimalContext(prec=90, rounding=ROUND_HALF_EVEN)
 
 
-def _shortfall(rule: GateRule, result: GateResult | None) -> str:
+def _find_shortfall(rule: GateRule, result: GateResult | None) -> str:
     if result is None or result.comparator != rule.comparator:
         return f"there is no evidence for {rule.metric} {rule.comparator} {rule.bound}"
     if not _meets(result.threshold, rule.comparator.rstrip("=") + "=", rule.bound):
@@ -138,7 +138,7 @@ def _meets(value: str, comparator: str, bound: str) -> bool:
     return bool(_COMPARE[comparator](Number(value), Number(bound)))
 
 
-def _predicate(evidence: GateEvidence) -> dict[str, Any]:
+def _make_predicate(evidence: GateEvidence) -> dict[str, Any]:
     passed = [result.metric for result in evidence.results if result.passed]
     failed = [result.metric for result in evidence.results if not result.passed]
     return {

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from security.errors import BadKey
-from security.files import published_folder, sync_folder
+from security.files import publish_folder, sync_folder
 from security.formats import canonical
 from security.formats.strict_json import to_bytes, to_json
 from security.keys.keyfiles import (
-    recipient_in,
-    signer_in,
+    read_recipient_folder,
+    read_signer_folder,
     write_new,
     write_private,
 )
@@ -79,15 +79,15 @@ def init_keys(
     Raises: BadKey if the folder holds something else, or the passphrase is weak.
     """
     if folder.is_dir() and any(folder.iterdir()):
-        return KeyHome(folder, False, _existing_root(folder))
+        return KeyHome(folder, False, _load_existing_root(folder))
     signers = {role: Signer.generate(role) for role in ROLES}
     recipients = {name: Recipient.generate() for name in RECIPIENTS}
-    with published_folder(folder) as home:
+    with publish_folder(folder) as home:
         _write_halves(home, signers, recipients, passphrase)
-        trust, root = _first_trust(signers, recipients), signers["root"]
+        trust, root = _make_first_trust(signers, recipients), signers["root"]
         rules = Rules(version=1, created=trust.created, gates=gates or {}, skops_types=skops_types)
         write_new(home / ROOT, to_bytes(PairRecord.of(root.public)))
-        write_new(home / PUBLIC, public_document(trust, root.public))
+        write_new(home / PUBLIC, encode_public_keys(trust, root.public))
         write_new(home / TRUST, sign_trust(trust, root))
         write_new(home / RULES, sign_rules(rules, signers["policy"]))
         sync_folder(home)
@@ -100,7 +100,7 @@ def load_signer(folder: Path, role: Role, *, passphrase: str | None = None) -> S
 
     Raises: BadKey if it is missing, a link, readable by others, malformed or locked.
     """
-    return signer_in(folder / role, role, passphrase=passphrase)
+    return read_signer_folder(folder / role, role, passphrase=passphrase)
 
 
 def load_recipient(
@@ -110,10 +110,10 @@ def load_recipient(
 
     Raises: BadKey as `load_signer` does.
     """
-    return recipient_in(folder / name, passphrase=passphrase)
+    return read_recipient_folder(folder / name, passphrase=passphrase)
 
 
-def public_document(trust: Trust, root: PublicPair) -> bytes:
+def encode_public_keys(trust: Trust, root: PublicPair) -> bytes:
     """Every public key that a policy names, as `public.json` holds them."""
     roles = {role: [to_json(key) for key in holders.keys] for role, holders in trust.roles.items()}
     recipients = [to_json(record) for record in trust.recipients]
@@ -122,7 +122,7 @@ def public_document(trust: Trust, root: PublicPair) -> bytes:
     )
 
 
-def _existing_root(folder: Path) -> PublicPair:
+def _load_existing_root(folder: Path) -> PublicPair:
     # Private folders may be elsewhere: an offline root, roles of other machines, a KMS.
     missing = sorted({ROOT, TRUST, RULES} - {entry.name for entry in folder.iterdir()})
     if missing:
@@ -148,7 +148,7 @@ def _write_halves(
         write_private(home / holder, keys, passphrase)
 
 
-def _first_trust(
+def _make_first_trust(
     signers: Mapping[Role, Signer], recipients: Mapping[RecipientName, Recipient]
 ) -> Trust:
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

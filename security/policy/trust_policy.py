@@ -19,11 +19,11 @@ from security.policy.documents import (
     RULES_TYPE,
     TRUST_TYPE,
     Enrolled,
-    Limits,
     PairRecord,
     PolicyDigests,
     RoleKeys,
     Rules,
+    SizeLimits,
     Trust,
 )
 from security.policy.gates import GateRule
@@ -60,12 +60,12 @@ class TrustPolicy:
 
         Raises: Untrusted, naming which of them failed.
         """
-        payload = _verified_trust(signed_trust, root)
+        payload = _verify_trust(signed_trust, root)
         trust = from_bytes(Trust, payload)
         trust.check(root)
         _require_suites(trust)
         judged = _verify(trust, signed_rules, role="policy", payload_type=RULES_TYPE).payload
-        digests = PolicyDigests(_sha256(payload), _sha256(judged))
+        digests = PolicyDigests(_digest(payload), _digest(judged))
         return cls(root, trust, from_bytes(Rules, judged), digests)
 
     def verify(
@@ -92,7 +92,7 @@ class TrustPolicy:
         For a releaser about to add a signature; nothing that passes may be served for it.
         """
         releasers = self.trust.roles.get("releaser", RoleKeys(()))
-        return self._with_releasers(releasers.keys)
+        return self._replace_releasers(releasers.keys)
 
     def for_predecessor(self) -> "TrustPolicy":
         """The same policy with one releaser's signature enough, be the key revoked since.
@@ -102,9 +102,9 @@ class TrustPolicy:
         releasers = self.trust.roles.get("releaser", RoleKeys(()))
         own = (None, "releaser")
         revoked = (one.key for one in self.trust.revoked if one.role in own)
-        return self._with_releasers((*releasers.keys, *revoked))
+        return self._replace_releasers((*releasers.keys, *revoked))
 
-    def _with_releasers(self, keys: tuple[PairRecord, ...]) -> "TrustPolicy":
+    def _replace_releasers(self, keys: tuple[PairRecord, ...]) -> "TrustPolicy":
         roles = {**self.trust.roles, "releaser": RoleKeys(keys, 1)}
         return replace(self, trust=replace(self.trust, roles=roles, index_thresholds=None))
 
@@ -142,12 +142,12 @@ class TrustPolicy:
         return tuple(record.pair for record in holders.keys) if holders else ()
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> SizeLimits:
         """How large things may be."""
         return self.rules.limits
 
 
-def newest(one: TrustPolicy, *others: TrustPolicy) -> TrustPolicy:
+def choose_newest(one: TrustPolicy, *others: TrustPolicy) -> TrustPolicy:
     """The newest of the editions that a client knows.
 
     Raises: Untrusted if none is newest in all: whoever offers today's trust beside rules of an
@@ -173,7 +173,7 @@ def load_root(path: Path) -> PublicPair:
     return from_json(PairRecord, canonical.parse(data), "root").pair
 
 
-def _verified_trust(signed: bytes, root: PublicPair) -> bytes:
+def _verify_trust(signed: bytes, root: PublicPair) -> bytes:
     try:
         return envelope.verify(signed, signers=[root], payload_type=TRUST_TYPE).payload
     except Untrusted as error:
@@ -194,7 +194,7 @@ def _verify(
             signed,
             signers=[
                 *(record.pair for record in holders.keys),
-                *_kept(trust, signed, role, payload_type),
+                *_find_kept_pairs(trust, signed, role, payload_type),
             ],
             payload_type=payload_type,
             threshold=max(holders.threshold, threshold),
@@ -205,25 +205,27 @@ def _verify(
         ) from error
 
 
-def _kept(trust: Trust, signed: bytes, role: Enrolled, payload_type: str) -> list[PublicPair]:
+def _find_kept_pairs(
+    trust: Trust, signed: bytes, role: Enrolled, payload_type: str
+) -> list[PublicPair]:
     """Revoked pairs that are still believed for this very payload."""
-    digest = _sha256(envelope.unverified_payload(signed, payload_type))
+    digest = _digest(envelope.read_unverified_payload(signed, payload_type))
     return [one.key.pair for one in trust.revoked if one.keeps(role, digest)]
 
 
 def _explain(trust: Trust, signed: bytes, payload_type: str, error: Untrusted) -> str:
     """Say whose valid signature it was, if it was anybody's the policy knows."""
     for revocation in trust.revoked:
-        if _signed_by([revocation.key.pair], signed, payload_type):
+        if _has_signed([revocation.key.pair], signed, payload_type):
             return f"key {revocation.key.pair.key_id[:12]} was revoked ({revocation.reason})"
     for role, holders in trust.roles.items():
         for pair in (record.pair for record in holders.keys):
-            if _signed_by([pair], signed, payload_type):
+            if _has_signed([pair], signed, payload_type):
                 return f"key {pair.key_id[:12]} signed, which is enrolled as {role}; {error}"
     return str(error)
 
 
-def _signed_by(pairs: Collection[PublicPair], signed: bytes, payload_type: str) -> bool:
+def _has_signed(pairs: Collection[PublicPair], signed: bytes, payload_type: str) -> bool:
     try:
         envelope.verify(signed, signers=pairs, payload_type=payload_type)
     except Untrusted:
@@ -239,5 +241,5 @@ def _require_suites(trust: Trust) -> None:
         )
 
 
-def _sha256(payload: bytes) -> str:
+def _digest(payload: bytes) -> str:
     return hashlib.sha256(payload).hexdigest()

@@ -12,12 +12,12 @@ from pathlib import Path
 from cryptography.cobblestone import Cobblestone256Encryptor
 
 from security.errors import Untrusted
-from security.files import check_name, names_in, published_folder
+from security.files import check_name, list_names, publish_folder
 from security.keys.pairs import SEAL_SUITE, Opener, PublicRecipient
 from security.release.provenance import SealedBundle
-from security.release.recipients import Stanzas, read_stanzas, unwrap_key, wrap_key, write_stanzas
+from security.release.stanzas import Stanzas, read_stanzas, unwrap_key, wrap_key, write_stanzas
 from security.release.statement import ModelRelease
-from security.release.stream import SEALED, check_sealed_file, context, open_file, seal_file
+from security.release.stream import SEALED, check_sealed_file, make_context, open_file, seal_file
 
 PAYLOAD = "payload"
 MAX_FILES = 32
@@ -44,7 +44,7 @@ def seal(
         raise Untrusted(f"a bundle has 1 to {MAX_FILES} files")
     bundle_id, key = secrets.token_hex(32), Cobblestone256Encryptor.generate_key()
     stanzas = tuple(wrap_key(key, bundle_id=bundle_id, recipient=one) for one in recipients)
-    with published_folder(out) as folder:
+    with publish_folder(out) as folder:
         write_stanzas(folder, Stanzas(bundle_id, SEAL_SUITE, stanzas))
         sealed = _seal_all({name: files[name] for name in names}, bundle_id, key, folder)
     return Bundle(out, sealed)
@@ -57,17 +57,19 @@ def open_bundle(folder: Path, release: ModelRelease, *, recipient: Opener, into:
     chunk of the last file is authenticated.
     Raises: CannotDecrypt, the same for every cause; Untrusted if files differ from the release.
     """
-    return open_sealed(folder, release.bundle, recipient=recipient, into=into)
+    return open_sealed_bundle(folder, release.bundle, recipient=recipient, into=into)
 
 
-def open_sealed(folder: Path, sealed: SealedBundle, *, recipient: Opener, into: Path) -> Path:
+def open_sealed_bundle(
+    folder: Path, sealed: SealedBundle, *, recipient: Opener, into: Path
+) -> Path:
     """`open_bundle` for a bundle whose names and digests were verified in another statement."""
     _check_file_set(folder, sealed)
-    key = unwrap_key(_stanzas_of(folder, sealed), recipient)
+    key = unwrap_key(_read_own_stanzas(folder, sealed), recipient)
     count = len(sealed.files)
-    with published_folder(into) as private:
+    with publish_folder(into) as private:
         for index, file in enumerate(sealed.files):
-            bound_to = context(sealed.bundle_id, index=index, count=count, name=file.name)
+            bound_to = make_context(sealed.bundle_id, index=index, count=count, name=file.name)
             open_file(folder / PAYLOAD, private, file=file, key=key, bound_to=bound_to)
     return into
 
@@ -93,7 +95,7 @@ def check_bundle(folder: Path, sealed: SealedBundle) -> int:
     _check_file_set(folder, sealed)
     for file in sealed.files:
         check_sealed_file(folder / PAYLOAD, file)
-    return len(_stanzas_of(folder, sealed).recipients)
+    return len(_read_own_stanzas(folder, sealed).recipients)
 
 
 def _seal_all(files: Mapping[str, Path], bundle_id: str, key: bytes, folder: Path) -> SealedBundle:
@@ -101,7 +103,7 @@ def _seal_all(files: Mapping[str, Path], bundle_id: str, key: bytes, folder: Pat
     payload.mkdir(mode=0o700)
     sealed = []
     for index, (name, path) in enumerate(files.items()):
-        bound_to = context(bundle_id, index=index, count=len(files), name=name)
+        bound_to = make_context(bundle_id, index=index, count=len(files), name=name)
         sealed.append(seal_file(path, payload, name=name, key=key, bound_to=bound_to))
     return SealedBundle(bundle_id, SEAL_SUITE, tuple(sealed))
 
@@ -110,12 +112,12 @@ def _check_file_set(folder: Path, sealed: SealedBundle) -> None:
     if sealed.suite != SEAL_SUITE:
         raise Untrusted(f"the payload is sealed with an unknown suite {sealed.suite[:60]!r}")
     expected = {file.name + SEALED for file in sealed.files}
-    differing = sorted(names_in(folder / PAYLOAD) ^ expected)
+    differing = sorted(list_names(folder / PAYLOAD) ^ expected)
     if differing:
         raise Untrusted(f"the payload's files are not the signed ones: {differing[0][:80]!r}")
 
 
-def _stanzas_of(folder: Path, sealed: SealedBundle) -> Stanzas:
+def _read_own_stanzas(folder: Path, sealed: SealedBundle) -> Stanzas:
     stanzas = read_stanzas(folder)
     if (stanzas.bundle_id, stanzas.suite) != (sealed.bundle_id, sealed.suite):
         raise Untrusted("the recipients' stanzas belong to another bundle or suite")

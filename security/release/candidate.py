@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from security.errors import Untrusted
-from security.files import names_in
-from security.policy.gates import GateEvidence, parse_evidence, shortfalls
+from security.files import list_names
+from security.policy.gates import GateEvidence, find_shortfalls, parse_evidence
 from security.policy.trust_policy import TrustPolicy
 from security.release.bundle import PAYLOAD, check_bundle
 from security.release.provenance import Build, SealedBundle, parse_provenance
-from security.release.recipients import RECIPIENTS
-from security.release.verify import GATES, PROVENANCE, read_signed
+from security.release.stanzas import RECIPIENTS
+from security.release.verify import GATES, PROVENANCE, read_statement
 
 _FILES = {PROVENANCE, RECIPIENTS, PAYLOAD}
 
@@ -39,14 +39,14 @@ def verify_candidate(
 
     Raises: Untrusted at the first that does not hold.
     """
-    found, expected = names_in(folder), _FILES | ({GATES} if judged else set())
+    found, expected = list_names(folder), _FILES | ({GATES} if judged else set())
     if expected - found == {GATES}:
         raise Untrusted(
             "the candidate has no gate evidence", remedy="run the gate deployment for it first"
         )
     if odd := sorted(found ^ expected):
         raise Untrusted(f"the folder's files are not those of a candidate: {odd[0][:80]!r}")
-    signed = read_signed(folder / PROVENANCE, policy, "trainer")
+    signed = read_statement(folder / PROVENANCE, policy, "trainer")
     build, sealed = parse_provenance(signed.payload)
     if (build.model, build.run_id) != (model, run_id):
         raise Untrusted(
@@ -59,7 +59,7 @@ def verify_candidate(
     return VerifiedCandidate(build, sealed, signed.digest, signed.key_id)
 
 
-def verify_judged(
+def verify_gated_candidate(
     folder: Path, *, policy: TrustPolicy, model: str, run_id: str
 ) -> tuple[VerifiedCandidate, GateEvidence]:
     """A candidate with the gatekeeper's evidence, every threshold judged again.
@@ -67,7 +67,7 @@ def verify_judged(
     Raises: Untrusted if anything does not hold, a gate among it.
     """
     candidate = verify_candidate(folder, policy=policy, model=model, run_id=run_id, judged=True)
-    signed = read_signed(folder / GATES, policy, "gatekeeper")
+    signed = read_statement(folder / GATES, policy, "gatekeeper")
     evidence, subjects = parse_evidence(signed.payload)
     if subjects != candidate.sealed.subjects or evidence.model != model:
         raise Untrusted("the gate evidence is about another model")
@@ -76,6 +76,6 @@ def verify_judged(
             "the gate evidence is about a model of another origin",
             remedy="somebody changed the provenance after it was judged; train again",
         )
-    if failures := shortfalls(policy.gates(model), evidence.results):
+    if failures := find_shortfalls(policy.gates(model), evidence.results):
         raise Untrusted(f"a gate did not pass: {failures[0]}")
     return candidate, evidence

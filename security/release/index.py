@@ -32,7 +32,7 @@ TIMESTAMP_TYPE = "application/vnd.headrace.timestamp.v1+json"
 
 
 @dataclass(frozen=True)
-class ReleaseRef:
+class NamedRelease:
     """A release by model, version, digest and path in the releases repository."""
 
     model: Name
@@ -45,7 +45,7 @@ class ReleaseRef:
             raise Untrusted("the index names a release at another path than its own")
 
     @classmethod
-    def of(cls, release: ModelRelease) -> "ReleaseRef":
+    def of(cls, release: ModelRelease) -> "NamedRelease":
         """The reference to `release`."""
         return cls(release.model, release.version, release.digest, release.path)
 
@@ -54,7 +54,7 @@ class ReleaseRef:
 class Canary:
     """A second release and its share of the traffic, in percent."""
 
-    release: ReleaseRef
+    release: NamedRelease
     percent: Annotated[int, AtLeast(1)]
 
     def __post_init__(self) -> None:
@@ -68,20 +68,20 @@ class Index:
 
     environment: Name
     number: Ordinal
-    release: ReleaseRef
+    release: NamedRelease
     actor: Line
     reason: Line
     created: Moment
     previous: Sha256 | None = None
     canary: Canary | None = None
-    shadow: ReleaseRef | None = None
+    shadow: NamedRelease | None = None
 
     def __post_init__(self) -> None:
         if (self.number == 1) != (self.previous is None):
             raise Untrusted("an index names its predecessor, except for the first")
 
     @property
-    def releases(self) -> tuple[ReleaseRef, ...]:
+    def releases(self) -> tuple[NamedRelease, ...]:
         """Every release that it names: its own, the canary's and the shadow."""
         canary = self.canary.release if self.canary else None
         return tuple(filter(None, (self.release, canary, self.shadow)))
@@ -124,8 +124,8 @@ def sign_timestamp(
         current.index.environment,
         current.index.number,
         current.digest,
-        moment_text(created),
-        moment_text(expires),
+        format_moment(created),
+        format_moment(expires),
     )
     return sign(to_bytes(stamp), TIMESTAMP_TYPE, signer.require("timestamp"))
 
@@ -141,7 +141,7 @@ def verify_index(
 ) -> VerifiedIndex:
     """The index, if it is signed, for this environment, not below the floor, and fresh.
 
-    Raises: Untrusted otherwise. Raise the floor with the result: `floor.raised(...)`.
+    Raises: Untrusted otherwise. Raise the floor with the result: `floor.raise_to(...)`.
     """
     # 1. Clock and policy are not older than what was already seen.
     floor.check_clock(now)
@@ -189,13 +189,13 @@ def verify_timestamp(
     return expires
 
 
-def moment_text(moment: datetime) -> str:
+def format_moment(moment: datetime) -> str:
     """A time as signed documents write it: UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_moment(text: str) -> datetime:
-    """The time that `moment_text` wrote.
+    """The time that `format_moment` wrote.
 
     Raises: Untrusted if there is no such time.
     """

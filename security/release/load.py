@@ -18,7 +18,7 @@ import onnxruntime
 from security.errors import Untrusted
 from security.files import read_regular
 from security.formats import canonical
-from security.policy.documents import Limits
+from security.policy.documents import SizeLimits
 
 _OPERATOR_SETS = {"", "ai.onnx", "ai.onnx.ml"}
 # skops resolves names in these packages; anything else must be a type that the policy names.
@@ -28,7 +28,7 @@ _SCHEMA = "schema.json"
 _MAX_SCHEMA_DEPTH = 150
 
 
-def load_onnx(path: Path, *, limits: Limits) -> onnxruntime.InferenceSession:
+def load_onnx(path: Path, *, limits: SizeLimits) -> onnxruntime.InferenceSession:
     """A single-threaded CPU session for the ONNX model in `path`.
 
     Raises: Untrusted if it is too large, no valid ONNX, or refers to data outside itself.
@@ -39,7 +39,7 @@ def load_onnx(path: Path, *, limits: Limits) -> onnxruntime.InferenceSession:
         _refuse_outside(model)
         onnx.checker.check_model(model)
         return onnxruntime.InferenceSession(
-            data, _session_options(), providers=["CPUExecutionProvider"]
+            data, _make_options(), providers=["CPUExecutionProvider"]
         )
     except Untrusted:
         raise
@@ -48,7 +48,7 @@ def load_onnx(path: Path, *, limits: Limits) -> onnxruntime.InferenceSession:
         raise Untrusted(f"{path.name} is not a valid ONNX model") from error
 
 
-def load_skops(path: Path, *, trusted: Collection[str], limits: Limits) -> Any:
+def load_skops(path: Path, *, trusted: Collection[str], limits: SizeLimits) -> Any:
     """The scikit-learn object in the skops file `path`.
 
     `trusted` are type names from the policy, never from the file.
@@ -71,14 +71,14 @@ def load_skops(path: Path, *, trusted: Collection[str], limits: Limits) -> Any:
         raise Untrusted(f"{path.name} is not a valid skops file") from error
 
 
-def _read_model(path: Path, limits: Limits) -> bytes:
+def _read_model(path: Path, limits: SizeLimits) -> bytes:
     data = read_regular(path, max_bytes=limits.model_bytes)
     if data.startswith(b"\x80"):
         raise Untrusted(f"{path.name} is a pickle, and nothing here loads pickles")
     return data
 
 
-def _session_options() -> onnxruntime.SessionOptions:
+def _make_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
@@ -89,23 +89,23 @@ def _refuse_outside(model: onnx.ModelProto) -> None:
     domains = {entry.domain for entry in model.opset_import}
     if domains - _OPERATOR_SETS:
         raise Untrusted(f"the model uses operators of {min(domains - _OPERATOR_SETS)!r}")
-    for message in _messages(model):
+    for message in _walk_messages(model):
         if isinstance(message, onnx.TensorProto) and (
             message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
         ):
             raise Untrusted("the model keeps weights in another file")
 
 
-def _messages(message: Any) -> Iterator[Any]:
+def _walk_messages(message: Any) -> Iterator[Any]:
     """Every protobuf message in `message`, wherever it hides (subgraphs, functions, training)."""
     yield message
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
             for child in value if hasattr(value, "__len__") else [value]:
-                yield from _messages(child)
+                yield from _walk_messages(child)
 
 
-def _check_archive(data: bytes, trusted: frozenset[str], limits: Limits) -> None:
+def _check_archive(data: bytes, trusted: frozenset[str], limits: SizeLimits) -> None:
     # zipfile finds an archive behind any prefix; a skops file has none.
     if not data.startswith(b"PK\x03\x04"):
         raise Untrusted("the file is not a skops archive")
@@ -117,7 +117,7 @@ def _check_archive(data: bytes, trusted: frozenset[str], limits: Limits) -> None
             _check_entry(archive, entry)
 
 
-def _check_sizes(entries: list[zipfile.ZipInfo], limits: Limits) -> None:
+def _check_sizes(entries: list[zipfile.ZipInfo], limits: SizeLimits) -> None:
     if len(entries) > limits.entries or len({entry.filename for entry in entries}) < len(entries):
         raise Untrusted("the archive has too many entries, or names one twice")
     if sum(entry.file_size for entry in entries) > limits.expanded_bytes:
@@ -149,12 +149,14 @@ def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         raise Untrusted("an array of the archive holds objects, or claims more than its bytes")
 
 
-def _check_schema(schema: bytes, trusted: frozenset[str], limits: Limits) -> None:
-    canonical.refuse_oversized(schema, max_bytes=limits.model_bytes, max_depth=_MAX_SCHEMA_DEPTH)
+def _check_schema(schema: bytes, trusted: frozenset[str], limits: SizeLimits) -> None:
+    canonical.refuse_large_or_deep(
+        schema, max_bytes=limits.model_bytes, max_depth=_MAX_SCHEMA_DEPTH
+    )
     tree = json.loads(schema)
     if tree["protocol"] != _SKOPS_PROTOCOL:
         raise Untrusted("the skops file is in another version of the format")
-    for node in _nodes(tree):
+    for node in _walk_nodes(tree):
         _check_node(node, trusted)
 
 
@@ -168,11 +170,11 @@ def _check_node(node: dict[str, Any], trusted: frozenset[str]) -> None:
             raise Untrusted(f"the skops file refers to {module!r}, which the policy does not trust")
 
 
-def _nodes(value: Any) -> Iterator[dict[str, Any]]:
+def _walk_nodes(value: Any) -> Iterator[dict[str, Any]]:
     if isinstance(value, dict):
         yield value
         for child in value.values():
-            yield from _nodes(child)
+            yield from _walk_nodes(child)
     elif isinstance(value, list):
         for child in value:
-            yield from _nodes(child)
+            yield from _walk_nodes(child)

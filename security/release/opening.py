@@ -9,10 +9,10 @@ from pathlib import Path
 
 from security.keys.pairs import Opener
 from security.policy.trust_policy import TrustPolicy
-from security.release.bundle import open_sealed
+from security.release.bundle import open_sealed_bundle
 from security.release.provenance import SealedBundle
-from security.release.recipients import read_stanzas
-from security.release.verify import Steps, VerifiedRelease, run_steps, verification
+from security.release.stanzas import read_stanzas
+from security.release.verify import Steps, VerifiedRelease, begin_verification, run_steps
 
 
 def verify_and_open(
@@ -31,11 +31,13 @@ def verify_and_open(
     Raises: Untrusted at the first step that fails; CannotDecrypt as `open_bundle` does.
     """
     return run_steps(
-        opening(folder, policy=policy, recipient=recipient, into=into, name=name, version=version)
+        begin_opening(
+            folder, policy=policy, recipient=recipient, into=into, name=name, version=version
+        )
     )
 
 
-def opening(
+def begin_opening(
     folder: Path,
     *,
     policy: TrustPolicy,
@@ -46,8 +48,10 @@ def opening(
 ) -> Steps:
     """The steps of `verify_and_open`, each yielded once it has passed."""
 
-    def opened(folder: Path, sealed: SealedBundle) -> int:
-        open_sealed(folder, sealed, recipient=recipient, into=into)
+    def open_payload(folder: Path, sealed: SealedBundle) -> int:
+        open_sealed_bundle(folder, sealed, recipient=recipient, into=into)
         return len(read_stanzas(folder).recipients)
 
-    return verification(folder, policy=policy, name=name, version=version, payload=opened)
+    return begin_verification(
+        folder, policy=policy, name=name, version=version, payload=open_payload
+    )

@@ -103,9 +103,9 @@ class SealedBundle:
         return {file.name: file.sha256 for file in self.files}
 
 
-def provenance_statement(build: Build, bundle: SealedBundle) -> Statement:
+def make_provenance_statement(build: Build, bundle: SealedBundle) -> Statement:
     """The trainer's claim that `build` made the files of `bundle`."""
-    return Statement(bundle.subjects, PROVENANCE, _predicate(build, bundle))
+    return Statement(bundle.subjects, PROVENANCE, _make_predicate(build, bundle))
 
 
 def parse_provenance(payload: bytes) -> tuple[Build, SealedBundle]:
@@ -120,12 +120,12 @@ def parse_provenance(payload: bytes) -> tuple[Build, SealedBundle]:
         raise Untrusted("the provenance lacks its internal parameters")
     build = from_json(Build, facts.get("build"), "build")
     bundle = from_json(SealedBundle, facts.get("bundle"), "bundle")
-    if provenance_statement(build, bundle) != statement:
+    if make_provenance_statement(build, bundle) != statement:
         raise Untrusted("the provenance contradicts itself")
     return build, bundle
 
 
-def _predicate(build: Build, bundle: SealedBundle) -> dict[str, Any]:
+def _make_predicate(build: Build, bundle: SealedBundle) -> dict[str, Any]:
     return {
         "buildDefinition": {
             "buildType": BUILD_TYPE,
@@ -135,7 +135,7 @@ def _predicate(build: Build, bundle: SealedBundle) -> dict[str, Any]:
                 "hyperparameters": dict(build.hyperparameters),
             },
             "internalParameters": {"build": to_json(build), "bundle": to_json(bundle)},
-            "resolvedDependencies": _dependencies(build),
+            "resolvedDependencies": _list_dependencies(build),
         },
         "runDetails": {
             "builder": {"id": BUILDER},
@@ -152,7 +152,7 @@ def _predicate(build: Build, bundle: SealedBundle) -> dict[str, Any]:
     }
 
 
-def _dependencies(build: Build) -> list[dict[str, Any]]:
+def _list_dependencies(build: Build) -> list[dict[str, Any]]:
     return [
         {"name": "code", "digest": {"gitCommit": build.code_commit}},
         {"name": "lock", "digest": {"sha256": build.lock_sha256}},

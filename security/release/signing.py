@@ -12,9 +12,14 @@ from security.errors import Untrusted
 from security.files import open_regular, replace_file
 from security.formats.envelope import INTOTO, sign
 from security.keys.pairs import RoleSigner
-from security.policy.gates import GateEvidence, GateResult, decimal_text, parse_evidence
+from security.policy.gates import GateEvidence, GateResult, format_decimal, parse_evidence
 from security.policy.trust_policy import TrustPolicy
-from security.release.provenance import Build, SealedBundle, parse_provenance, provenance_statement
+from security.release.provenance import (
+    Build,
+    SealedBundle,
+    make_provenance_statement,
+    parse_provenance,
+)
 from security.release.statement import ModelRelease, parse_release
 from security.release.verify import (
     CARD,
@@ -22,8 +27,8 @@ from security.release.verify import (
     PROVENANCE,
     RELEASE,
     VerifiedRelease,
-    bindings,
-    read_signed,
+    read_statement,
+    verify_bindings,
     verify_release,
 )
 
@@ -34,7 +39,7 @@ def sign_provenance(
     folder: Path, build: Build, sealed: SealedBundle, *, signer: RoleSigner
 ) -> None:
     """The trainer states what it built the sealed files from."""
-    payload = provenance_statement(build, sealed).to_bytes()
+    payload = make_provenance_statement(build, sealed).to_bytes()
     replace_file(folder / PROVENANCE, sign(payload, INTOTO, signer.require("trainer")))
 
 
@@ -56,9 +61,9 @@ def sign_gates(
     `build` is what the gatekeeper verified that the files were made from.
     Raises: Untrusted if a metric that the policy demands was not measured.
     """
-    subjects = {name: _digest_of(path) for name, path in files.items()}
+    subjects = {name: _hash_file(path) for name, path in files.items()}
     results = tuple(
-        GateResult(rule.metric, rule.comparator, rule.bound, _value(measured, rule.metric))
+        GateResult(rule.metric, rule.comparator, rule.bound, _find_value(measured, rule.metric))
         for rule in policy.gates(model)
     )
     origin = build.digest if build else None
@@ -86,8 +91,8 @@ def sign_release(
     Raises: Untrusted, having written nothing, if any step of verification would fail.
     """
     written = card.encode("utf-8")
-    provenance = read_signed(folder / PROVENANCE, policy, "trainer")
-    gates = read_signed(folder / GATES, policy, "gatekeeper")
+    provenance = read_statement(folder / PROVENANCE, policy, "trainer")
+    gates = read_statement(folder / GATES, policy, "gatekeeper")
     build, sealed = parse_provenance(provenance.payload)
     evidence, _ = parse_evidence(gates.payload)
     release = ModelRelease(
@@ -106,7 +111,7 @@ def sign_release(
         parent=parent,
     )
     payload = release.to_statement().to_bytes()
-    for _ in bindings(folder, parse_release(payload), card=written, policy=policy):
+    for _ in verify_bindings(folder, parse_release(payload), card=written, policy=policy):
         pass
     signed = sign(payload, INTOTO, signer.require("releaser"))
     replace_file(folder / CARD, written)
@@ -114,12 +119,12 @@ def sign_release(
     return release
 
 
-def _digest_of(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _value(measured: Mapping[str, float | str], metric: str) -> str:
+def _find_value(measured: Mapping[str, float | str], metric: str) -> str:
     if metric not in measured:
         raise Untrusted(f"the policy demands {metric}, which was not measured")
-    return decimal_text(measured[metric])
+    return format_decimal(measured[metric])

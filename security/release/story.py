@@ -13,8 +13,8 @@ _NOT_SAID = (
 )
 
 
-def account(verified: VerifiedRelease, policy: TrustPolicy) -> dict[str, Any]:
-    """Everything that the verification established, as JSON; `story` tells it in sentences."""
+def describe_release(verified: VerifiedRelease, policy: TrustPolicy) -> dict[str, Any]:
+    """Everything that the verification established, as JSON; tell_story tells it in sentences."""
     release = verified.release
     build = to_json(release.build)
     return {
@@ -34,15 +34,15 @@ def account(verified: VerifiedRelease, policy: TrustPolicy) -> dict[str, Any]:
             {"number": step.number, "title": step.title, "finding": step.finding}
             for step in verified.steps
         ],
-        "story": list(story(verified, policy)),
+        "story": list(tell_story(verified, policy)),
     }
 
 
-def story(verified: VerifiedRelease, policy: TrustPolicy) -> Iterator[str]:
+def tell_story(verified: VerifiedRelease, policy: TrustPolicy) -> Iterator[str]:
     """The account as a few sentences for a person."""
     release, by = verified.release, verified.signers
-    yield f"{release.model} {release.version} was trained {_from(release)}."
-    yield from _trained(release)
+    yield f"{release.model} {release.version} was trained {_describe_data(release)}."
+    yield from _describe_training(release)
     yield f"It passed {len(release.gates)} gates: {'; '.join(map(str, release.gates))}."
     signers = "; ".join(
         f"{role} {' and '.join(key[:12] for key in keys)}" for role, keys in by.items()
@@ -51,17 +51,17 @@ def story(verified: VerifiedRelease, policy: TrustPolicy) -> Iterator[str]:
     yield f"Signed, classically and post-quantum, by {signers}; the root is {root}."
     replaced = f", in the place of release {release.parent[:12]}" if release.parent else ""
     yield f"Released {release.created} by {release.created_by}{replaced}: {release.reason}."
-    yield from _retired(by, policy)
+    yield from _describe_retired_keys(by, policy)
     yield _NOT_SAID
 
 
-def _from(release: ModelRelease) -> str:
+def _describe_data(release: ModelRelease) -> str:
     pins = sorted(release.build.data.items())
     told = ", ".join(f"{name} {pin.repository}@{pin.commit[:12]}" for name, pin in pins)
     return f"from {told or 'no data'}"
 
 
-def _trained(release: ModelRelease) -> Iterator[str]:
+def _describe_training(release: ModelRelease) -> Iterator[str]:
     build = release.build
     state = "all of it committed" if build.code_clean else "with changes that nobody committed"
     known = f", with what was known at {build.cutoff}" if build.cutoff else ""
@@ -73,7 +73,7 @@ def _trained(release: ModelRelease) -> Iterator[str]:
         yield f"Digests of its datasets: {named}."
 
 
-def _retired(by: Mapping[str, tuple[str, ...]], policy: TrustPolicy) -> Iterator[str]:
+def _describe_retired_keys(by: Mapping[str, tuple[str, ...]], policy: TrustPolicy) -> Iterator[str]:
     signed = {key for keys in by.values() for key in keys}
     for one in policy.trust.revoked:
         if one.key.pair.key_id in signed:

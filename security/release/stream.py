@@ -26,7 +26,7 @@ _CHUNK_BYTES = 256 * 2**10
 _SPARE_BYTES = 64 * 2**10
 
 
-def context(bundle_id: str, *, index: int, count: int, name: str) -> bytes:
+def make_context(bundle_id: str, *, index: int, count: int, name: str) -> bytes:
     """What one stream is bound to: fixed-size fields first, so no two contexts share bytes."""
     place = index.to_bytes(4, "big") + count.to_bytes(4, "big")
     return b"headrace.dev/payload/v1\0" + bytes.fromhex(bundle_id) + place + name.encode("ascii")

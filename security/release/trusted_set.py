@@ -37,16 +37,16 @@ from typing import TypeVar
 from security.errors import Untrusted
 from security.keys.pairs import Opener, PublicPair
 from security.policy.floor import Floor
-from security.policy.trust_policy import TrustPolicy, newest
+from security.policy.trust_policy import TrustPolicy, choose_newest
 from security.release.bundle import open_bundle
 from security.release.index import (
-    ReleaseRef,
+    NamedRelease,
     VerifiedIndex,
     read_moment,
     verify_index,
     verify_timestamp,
 )
-from security.release.verify import Step, VerifiedRelease, run_steps, verification
+from security.release.verify import PassedStep, VerifiedRelease, begin_verification, run_steps
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class TrustedSet:
         self._policy: TrustPolicy | None = None
         self._floor: Floor | None = None
         self._index: VerifiedIndex | None = None
-        self._releases: dict[ReleaseRef, tuple[Path, VerifiedRelease]] = {}
+        self._releases: dict[NamedRelease, tuple[Path, VerifiedRelease]] = {}
 
     @property
     def policy(self) -> TrustPolicy:
@@ -103,7 +103,7 @@ class TrustedSet:
             for policy in (one, *others):
                 if policy.root != self._root:
                     raise Untrusted("the trust policy is not signed by the pinned root")
-            self._policy = newest(one, *others)
+            self._policy = choose_newest(one, *others)
         return self._policy
 
     def trust_index(self, envelope: bytes, *, environment: str, floor: Floor) -> VerifiedIndex:
@@ -135,7 +135,7 @@ class TrustedSet:
         Raises: Untrusted if the file there is malformed, OSError if it cannot be written.
         """
         with self._step({Stage.INDEX, Stage.TIMESTAMP}, Stage.FLOOR):
-            floor = self._require(self._floor, "floor").raised(
+            floor = self._require(self._floor, "floor").raise_to(
                 self.policy,
                 number=self.index.index.number,
                 digest=self.index.digest,
@@ -147,9 +147,9 @@ class TrustedSet:
     def verify_release(
         self,
         folder: Path,
-        named: ReleaseRef,
+        named: NamedRelease,
         *,
-        on_passed: Callable[[Step], object] | None = None,
+        on_passed: Callable[[PassedStep], object] | None = None,
     ) -> VerifiedRelease:
         """Step 6: a release that the index names, in `folder`.
 
@@ -158,7 +158,7 @@ class TrustedSet:
         with self._step({Stage.FLOOR}, Stage.FLOOR):
             if named not in self.index.index.releases:
                 raise Untrusted("the index does not name this release")
-            steps = verification(
+            steps = begin_verification(
                 folder, policy=self.policy, name=named.model, version=named.version
             )
             verified = run_steps(steps, on_passed=on_passed)
@@ -167,7 +167,7 @@ class TrustedSet:
             self._releases[named] = (folder, verified)
         return verified
 
-    def open_payload(self, named: ReleaseRef, *, recipient: Opener, into: Path) -> Path:
+    def open_payload(self, named: NamedRelease, *, recipient: Opener, into: Path) -> Path:
         """Step 7: the payload of a verified release, decrypted into the new private folder `into`.
 
         Raises: CannotDecrypt, the same for every cause; Untrusted if files differ from the release.

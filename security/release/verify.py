@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from security.errors import Untrusted
-from security.files import names_in, read_regular
+from security.files import list_names, read_regular
 from security.formats.envelope import INTOTO, MAX_ENVELOPE_BYTES
 from security.policy.documents import Enrolled
-from security.policy.gates import parse_evidence, shortfalls
+from security.policy.gates import find_shortfalls, parse_evidence
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy
 from security.release.bundle import PAYLOAD, check_bundle
 from security.release.provenance import Build, SealedBundle, parse_provenance
-from security.release.recipients import RECIPIENTS
+from security.release.stanzas import RECIPIENTS
 from security.release.statement import ModelRelease, parse_release
 
 RELEASE = "release.dsse.json"
@@ -37,7 +37,7 @@ _POLICY_FILES = {TRUST, RULES}
 
 
 @dataclass(frozen=True)
-class Step:
+class PassedStep:
     """One verification step that passed, in plain words.
 
     Where it was a signature's, `key_ids` are the pairs that signed as `role`.
@@ -57,7 +57,7 @@ class VerifiedRelease:
     release: ModelRelease
     digest: str
     key_id: str
-    steps: tuple[Step, ...]
+    steps: tuple[PassedStep, ...]
 
     @property
     def signers(self) -> dict[str, tuple[str, ...]]:
@@ -65,7 +65,7 @@ class VerifiedRelease:
         return {step.role: step.key_ids for step in self.steps if step.role}
 
 
-Steps = Generator[Step, None, VerifiedRelease]
+Steps = Generator[PassedStep, None, VerifiedRelease]
 # What step 9 does to the folder's payload; it returns the number of recipients.
 PayloadCheck = Callable[[Path, SealedBundle], int]
 
@@ -77,11 +77,11 @@ def verify_release(
 
     Raises: Untrusted at the first step that fails, naming the reason.
     """
-    return run_steps(verification(folder, policy=policy, name=name, version=version))
+    return run_steps(begin_verification(folder, policy=policy, name=name, version=version))
 
 
 def run_steps(
-    steps: Steps, *, on_passed: Callable[[Step], object] | None = None
+    steps: Steps, *, on_passed: Callable[[PassedStep], object] | None = None
 ) -> VerifiedRelease:
     """What `steps` come to, if each of them passes; every one that did is given to `on_passed`.
 
@@ -99,7 +99,7 @@ def run_steps(
             on_passed(step)
 
 
-def verification(
+def begin_verification(
     folder: Path,
     *,
     policy: TrustPolicy,
@@ -119,32 +119,32 @@ def verification(
     8. Card: the signed one.
     9. Payload: exact names, lengths and digests of the sealed files; recipients of this bundle.
     """
-    steps: list[Step] = []
+    steps: list[PassedStep] = []
 
-    def passed(
+    def note(
         title: str, finding: str, role: Enrolled | None = None, signed: "Signed | None" = None
-    ) -> Step:
+    ) -> PassedStep:
         keys = signed.key_ids if signed else ()
-        steps.append(Step(len(steps) + 1, title, finding, role or "", keys))
+        steps.append(PassedStep(len(steps) + 1, title, finding, role or "", keys))
         return steps[-1]
 
     # 1. Files.
     _check_files(folder)
-    yield passed("files", "exactly the files of a release")
+    yield note("files", "exactly the files of a release")
 
     # 2. Release.
-    signed = read_signed(folder / RELEASE, policy, "releaser")
+    signed = read_statement(folder / RELEASE, policy, "releaser")
     release = parse_release(signed.payload)
-    yield passed("release", f"signed as releaser by {signed.named}", "releaser", signed)
+    yield note("release", f"signed as releaser by {signed.named}", "releaser", signed)
 
     # 3. Identity.
     _check_identity(release, name, version)
-    yield passed("identity", f"{release.model} version {release.version}")
+    yield note("identity", f"{release.model} version {release.version}")
 
     # 4. to 9.
     card = read_regular(folder / CARD, max_bytes=MAX_CARD_BYTES)
-    for found in bindings(folder, release, card=card, policy=policy, payload=payload):
-        yield passed(*found)
+    for found in verify_bindings(folder, release, card=card, policy=policy, payload=payload):
+        yield note(*found)
     return VerifiedRelease(release, signed.digest, signed.key_id, tuple(steps))
 
 
@@ -174,7 +174,7 @@ class Signed:
 Found = tuple[str, str] | tuple[str, str, Enrolled, Signed]
 
 
-def bindings(
+def verify_bindings(
     folder: Path,
     release: ModelRelease,
     *,
@@ -184,7 +184,7 @@ def bindings(
 ) -> Generator[Found, None, None]:
     """Steps 4 to 9: what a release must agree with, before it is signed and after."""
     # 4. Provenance.
-    signed = read_signed(folder / PROVENANCE, policy, "trainer")
+    signed = read_statement(folder / PROVENANCE, policy, "trainer")
     if signed.digest != release.provenance_sha256:
         raise Untrusted("the provenance is not the one that the release names")
     yield "provenance", f"signed as trainer by {signed.named}", "trainer", signed
@@ -197,16 +197,16 @@ def bindings(
             "the release was built from uncommitted code, which the policy does not allow",
             remedy="commit the code and train again",
         )
-    yield "build", _told(release.build)
+    yield "build", _describe_build(release.build)
 
     # 6. Gates.
-    signed = read_signed(folder / GATES, policy, "gatekeeper")
+    signed = read_statement(folder / GATES, policy, "gatekeeper")
     _check_gates(signed, release)
     under = "these rules" if release.policy_sha256 == policy.digests.rules else "earlier rules"
     yield "gates", f"signed as gatekeeper by {signed.named}, under {under}", "gatekeeper", signed
 
     # 7. Thresholds.
-    failures = shortfalls(policy.gates(release.model), release.gates)
+    failures = find_shortfalls(policy.gates(release.model), release.gates)
     if failures:
         raise Untrusted(f"a gate did not pass: {failures[0]}")
     yield "thresholds", f"{len(release.gates)} of {len(release.gates)} hold under this policy"
@@ -225,7 +225,7 @@ def bindings(
 
 
 def _check_files(folder: Path) -> None:
-    names = names_in(folder)
+    names = list_names(folder)
     odd = sorted(names - _FILES - _POLICY_FILES) or sorted(_FILES - names)
     if odd:
         raise Untrusted(f"the folder's files are not those of a release: {odd[0][:80]!r}")
@@ -251,7 +251,7 @@ def _check_gates(signed: Signed, release: ModelRelease) -> None:
         raise Untrusted("the release states other gates than its evidence")
 
 
-def read_signed(path: Path, policy: TrustPolicy, role: Enrolled) -> Signed:
+def read_statement(path: Path, policy: TrustPolicy, role: Enrolled) -> Signed:
     """An in-toto statement that a holder of `role` signed.
 
     Raises: Untrusted, naming the file and the reason.
@@ -264,7 +264,7 @@ def read_signed(path: Path, policy: TrustPolicy, role: Enrolled) -> Signed:
     return Signed(verified.payload, verified.key_ids)
 
 
-def _told(build: Build) -> str:
+def _describe_build(build: Build) -> str:
     pins = ", ".join(f"{name} at {pin.commit[:12]}" for name, pin in sorted(build.data.items()))
     state = "clean" if build.code_clean else "with uncommitted changes"
     return f"from {pins or 'no data'}; code {build.code_commit[:12]}, {state}"

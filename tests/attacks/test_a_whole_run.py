@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from security.keys.pairs import ROLES
 from security.policy.gates import parse_evidence
 from security.policy.key_homes import load_signer
-from security.release.verify import GATES, read_signed
+from security.release.verify import GATES, read_statement
 from storage import registry
 from storage.registry import candidates, layout
 from storage.runs import records
@@ -104,7 +104,7 @@ def test_63_the_gatekeeper_measures_for_itself_what_a_candidate_boasts_of(run: W
     path = f"{layout.candidate_folder(candidate)}/{GATES}"
     signed = run.folder / GATES
     signed.write_bytes(run.lake.fs.get(head.repository, head.commit, path))
-    payload = read_signed(signed, run.trusted.policy, "gatekeeper").payload
+    payload = read_statement(signed, run.trusted.policy, "gatekeeper").payload
     values = {one.metric: (one.value, one.passed) for one in parse_evidence(payload)[0].results}
     assert float(values["roc_auc"][0]) < 0.5
     assert values["roc_auc"][1] is False

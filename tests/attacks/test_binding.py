@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from security.audit.log import Entry, Log, Peaks, check_growth, line_of
-from security.audit.merkle import CompactRange, leaf_hash
+from security.audit.log import AuditEntry, Log, Peaks, check_growth, encode_entry
+from security.audit.merkle import CompactRange, hash_leaf
 from security.errors import Untrusted
 from security.formats import envelope
 from security.policy.documents import sign_rules, sign_trust
@@ -21,7 +21,7 @@ from security.policy.gates import GateRule
 from security.policy.trust_policy import TrustPolicy
 from security.release.index import (
     Index,
-    ReleaseRef,
+    NamedRelease,
     VerifiedIndex,
     sign_index,
     sign_timestamp,
@@ -37,7 +37,7 @@ def index(keys: Any, number: int, previous: str | None = None, **more: Any) -> t
     made = Index(
         environment="production",
         number=number,
-        release=ReleaseRef("delays", more.pop("version", 1), "ab" * 32, "models/delays/1"),
+        release=NamedRelease("delays", more.pop("version", 1), "ab" * 32, "models/delays/1"),
         actor="ana",
         reason="monthly",
         created="2013-07-01T00:00:00Z",
@@ -170,7 +170,7 @@ def test_29_values_are_judged_again_by_the_verifiers_own_policy(target: Any, key
 def test_30_an_index_below_the_floor_is_refused(keys: Any) -> None:
     first, digest = index(keys, 1)
     second, newer = index(keys, 2, digest)
-    floor = Floor("production").raised(keys.policy, number=2, digest=newer, now=NOON)
+    floor = Floor("production").raise_to(keys.policy, number=2, digest=newer, now=NOON)
     assert judge(keys, second, floor).index.number == 2
     with pytest.raises(Untrusted, match="index 1 is below the floor, 2: an old index was offered"):
         judge(keys, first, floor)
@@ -210,7 +210,7 @@ def test_33_a_fast_forwarded_index_is_recovered_from_by_the_root(keys: Any) -> N
     """A thief signs a number that nothing could follow; a new epoch of the root forgets it."""
     stolen, digest = index(keys, 2**53 - 1, "cd" * 32)
     judge(keys, stolen, Floor("production"))
-    floor = Floor("production").raised(keys.policy, number=2**53 - 1, digest=digest, now=NOON)
+    floor = Floor("production").raise_to(keys.policy, number=2**53 - 1, digest=digest, now=NOON)
     honest, _ = index(keys, 2, "cd" * 32)
     with pytest.raises(Untrusted, match="below the floor"):
         judge(keys, honest, floor)
@@ -226,7 +226,7 @@ def test_33_a_fast_forwarded_index_is_recovered_from_by_the_root(keys: Any) -> N
 def test_34_a_clock_set_back_is_refused_and_the_floor_stays(keys: Any, tmp_path: Path) -> None:
     signed, digest = index(keys, 1)
     path = tmp_path / "floor.json"
-    floor = Floor("production").raised(keys.policy, number=1, digest=digest, now=NOON)
+    floor = Floor("production").raise_to(keys.policy, number=1, digest=digest, now=NOON)
     floor.save(path)
     kept = Floor.load(path, environment="production")
     with pytest.raises(Untrusted, match="the clock says 2012-07-01"):
@@ -236,8 +236,8 @@ def test_34_a_clock_set_back_is_refused_and_the_floor_stays(keys: Any, tmp_path:
 
 
 def entry(number: int, reason: str = "monthly") -> bytes:
-    return line_of(
-        Entry(
+    return encode_entry(
+        AuditEntry(
             number=number,
             kind="release.registered",
             at="2013-07-01T00:00:00Z",
@@ -250,7 +250,7 @@ def entry(number: int, reason: str = "monthly") -> bytes:
 
 
 def peaks(lines: list[bytes]) -> Peaks:
-    return Peaks.of(CompactRange().extended([leaf_hash(line) for line in lines]))
+    return Peaks.of(CompactRange().grow([hash_leaf(line) for line in lines]))
 
 
 def test_35_a_truncated_or_forked_audit_log_fails_against_what_was_kept() -> None:

@@ -252,7 +252,7 @@ def write_log(site: Site, size: int, lines: list[bytes]) -> None:
         for number, part in parts.items()
     }
     leaves = Log(tuple(lines)).leaves
-    files[layout.AUDIT_HEAD] = to_bytes(Peaks.of(CompactRange().extended(leaves)))
+    files[layout.AUDIT_HEAD] = to_bytes(Peaks.of(CompactRange().grow(leaves)))
     site.overwrite(files)
 
 

@@ -17,7 +17,7 @@ import security.release.verify
 from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.keys.pairs import Recipient
 from security.policy.key_homes import init_keys, load_recipient, load_signer
-from security.release import recipients
+from security.release import stanzas
 from security.release.bundle import add_recipient, seal
 from security.release.index import sign_index, sign_timestamp
 from security.release.signing import sign_gates, sign_provenance, sign_release, verify_release
@@ -54,11 +54,11 @@ def test_55_a_removed_recipient_cannot_read_later_versions(target: Any) -> None:
     target.open(removed)
     out = target.place / "later"
     later = seal({"m": plain}, recipients=[kept.public], out=out)
-    listed = recipients.read_stanzas(out)
+    listed = stanzas.read_stanzas(out)
     with pytest.raises(CannotDecrypt, match=UNIFORM):
-        recipients.unwrap_key(listed, removed)
-    earlier = recipients.unwrap_key(recipients.read_stanzas(target.folder), kept)
-    assert recipients.unwrap_key(listed, kept) != earlier
+        stanzas.unwrap_key(listed, removed)
+    earlier = stanzas.unwrap_key(stanzas.read_stanzas(target.folder), kept)
+    assert stanzas.unwrap_key(listed, kept) != earlier
     assert later.sealed.bundle_id != target.stated.bundle.bundle_id
 
 
@@ -135,18 +135,18 @@ def test_58_a_private_key_shows_nowhere(keys: Any) -> None:
 
 def test_59_every_refusal_to_decrypt_reads_the_same(target: Any) -> None:
     """Absent, foreign, damaged stanza; wrong key; damaged chunk: one text, no cause."""
-    listed = recipients.read_stanzas(target.folder)
-    foreign = recipients.wrap_key(
+    listed = stanzas.read_stanzas(target.folder)
+    foreign = stanzas.wrap_key(
         bytes(32), bundle_id="ab" * 32, recipient=target.keys.recipient.public
     )
-    short = recipients.Stanza(target.keys.recipient.public.recipient_id, "AAAA")
+    short = stanzas.Stanza(target.keys.recipient.public.recipient_id, "AAAA")
     said = set()
-    for stanzas in ((foreign,), (short,), listed.recipients):
-        recipients.write_stanzas(
+    for given in ((foreign,), (short,), listed.recipients):
+        stanzas.write_stanzas(
             target.folder,
-            recipients.Stanzas(listed.bundle_id, listed.suite, stanzas),
+            stanzas.Stanzas(listed.bundle_id, listed.suite, given),
         )
-        if stanzas is listed.recipients:
+        if given is listed.recipients:
             data = bytearray(target.model.read_bytes())
             data[-1] ^= 1
             target.model.write_bytes(data)
@@ -206,7 +206,7 @@ def test_62_an_exception_is_never_taken_for_a_pass(
 
 
 def test_62_a_verification_that_stops_early_is_no_pass(target: Any) -> None:
-    steps = security.release.verify.verification(target.folder, policy=target.keys.policy)
+    steps = security.release.verify.begin_verification(target.folder, policy=target.keys.policy)
     next(steps)
     steps.close()
     with pytest.raises(StopIteration) as ended:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from security.errors import CannotDecrypt, Untrusted
-from security.policy.documents import Limits
+from security.policy.documents import SizeLimits
 from security.release.bundle import open_bundle
 from security.release.load import load_onnx, load_skops
 
-LIMITS = Limits()
+LIMITS = SizeLimits()
 
 
 class Marks:

@@ -18,7 +18,7 @@ import pytest
 from security.errors import Untrusted
 from security.formats import canonical, envelope
 from security.formats.envelope import INTOTO
-from security.policy.documents import Limits
+from security.policy.documents import SizeLimits
 from security.release.bundle import seal
 from security.release.load import load_skops
 from security.release.signing import verify_release
@@ -208,6 +208,6 @@ def test_46_a_decompression_bomb_is_refused_before_it_is_loaded(
     path = tmp_path / "model.skops"
     path.write_bytes(bomb(entries, size))
     assert path.stat().st_size < 2**16
-    limits = replace(Limits(), expanded_bytes=2**20, entries=100)
+    limits = replace(SizeLimits(), expanded_bytes=2**20, entries=100)
     with pytest.raises(Untrusted, match=reason):
         load_skops(path, trusted=(), limits=limits)

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from security.errors import CannotDecrypt, Untrusted
-from security.release import recipients
+from security.release import stanzas
 from security.release.bundle import seal
 from security.release.provenance import SealedFile
-from security.release.stream import context, open_file
+from security.release.stream import make_context, open_file
 
 UNIFORM = "^the sealed payload does not open with this key$"
 HEADER, CHUNK = 56, 16 * 1024 + 16
@@ -173,7 +173,7 @@ def collision(first: tuple[bytes, bytes], second: tuple[bytes, bytes]) -> bytes:
 
 def test_07_a_multi_key_ciphertext_is_refused_by_the_commitment(target: Any) -> None:
     """AES-GCM alone takes the forged chunk under both keys; the stream's commitment does not."""
-    bound_to = context("ab" * 32, index=0, count=1, name="m")
+    bound_to = make_context("ab" * 32, index=0, count=1, name="m")
     keys = [Cobblestone256Encryptor.generate_key() for _ in range(2)]
     salt = b"s" * 24
     (key, nonce, ours), (other, other_nonce, theirs) = (derived(k, salt, bound_to) for k in keys)
@@ -199,13 +199,13 @@ def test_07_a_multi_key_ciphertext_is_refused_by_the_commitment(target: Any) -> 
 
 
 def test_07_a_recipient_given_another_bundle_key_opens_nothing(target: Any) -> None:
-    stanza = recipients.wrap_key(
+    stanza = stanzas.wrap_key(
         Cobblestone256Encryptor.generate_key(),
         bundle_id=target.stated.bundle.bundle_id,
         recipient=target.keys.recipient.public,
     )
-    listed = recipients.read_stanzas(target.folder)
-    recipients.write_stanzas(target.folder, replace(listed, recipients=(stanza,)))
+    listed = stanzas.read_stanzas(target.folder)
+    stanzas.write_stanzas(target.folder, replace(listed, recipients=(stanza,)))
     with pytest.raises(CannotDecrypt, match=UNIFORM):
         target.open()
     target.nothing_was_published()

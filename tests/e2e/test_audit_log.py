@@ -17,7 +17,7 @@ from flows.audit import reading, spool
 from flows.audit.checkpoint import refresh_checkpoint
 from flows.keys.published_policy import publish_policy
 from flows.trust.installation import Trusted
-from security.audit.log import Entry, Log, Peaks
+from security.audit.log import AuditEntry, Log, Peaks
 from security.audit.merkle import CompactRange
 from security.errors import CannotDecrypt, Untrusted
 from security.formats import canonical
@@ -37,7 +37,7 @@ def head(site: Any) -> Any:
     return registry.head(site.lake, site.pipeline.name)
 
 
-def entries(site: Any) -> tuple[Entry, ...]:
+def entries(site: Any) -> tuple[AuditEntry, ...]:
     return audit.read_log(site.lake, head(site)).entries
 
 
@@ -63,7 +63,7 @@ def write_log(site: Any, lines: list[bytes]) -> None:
     for number in range(-(-size // 64), -(-now.size // 64)):
         files[layout.audit_segment(number)] = None
     log = Log(tuple(lines))
-    files[layout.AUDIT_HEAD] = to_bytes(Peaks.of(CompactRange().extended(log.leaves)))
+    files[layout.AUDIT_HEAD] = to_bytes(Peaks.of(CompactRange().grow(log.leaves)))
     site.overwrite(files)
 
 

@@ -10,7 +10,7 @@ import pytest
 from flows.audit import read_log
 from flows.errors import Misconfigured
 from security.errors import BadKey, CannotDecrypt, Untrusted
-from security.keys.keyfiles import recipient_in
+from security.keys.keyfiles import read_recipient_folder
 from security.keys.pairs import Opener, Recipient
 from security.policy.key_homes import load_recipient
 from security.release.bundle import open_bundle
@@ -51,7 +51,7 @@ def audited(site: Any) -> Audited:
     public.write_text(site.run("keys", "make", "auditor", str(theirs)).stdout)
     assert not site.read("keys", "enrol", "auditor", str(public))["already"]
     assert site.read("keys", "enrol", "auditor", str(public))["already"]
-    return Audited(site, ref, recipient_in(theirs / "auditor"))
+    return Audited(site, ref, read_recipient_folder(theirs / "auditor"))
 
 
 def names(listed: list[dict[str, str]]) -> list[str]:

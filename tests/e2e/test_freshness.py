@@ -18,8 +18,8 @@ from security.policy.documents import PairRecord, Revocation, RoleKeys, sign_tru
 from security.policy.floor import Floor
 from security.policy.key_homes import load_signer
 from security.policy.trust_policy import TRUST
-from security.release.index import Index, moment_text, sign_index
-from security.release.index import ReleaseRef as Named
+from security.release.index import Index, format_moment, sign_index
+from security.release.index import NamedRelease as Named
 from storage import registry, tables
 from storage.errors import Refused
 from storage.lake import Lake, Pin
@@ -193,7 +193,7 @@ def test_after_a_revocation_the_way_out_is_a_promotion(served: Any) -> None:
         release=Named(**vars(standing_index(site).index.release)),
         actor="eve",
         reason="fast-forwarded",
-        created=moment_text(datetime.now(UTC)),
+        created=format_moment(datetime.now(UTC)),
         previous="00" * 32,
     )
     site.overwrite({f"{INDEX}/1000.json": sign_index(fast, stolen)})

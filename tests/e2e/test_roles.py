@@ -41,12 +41,11 @@ from flows.trust.key_access import recipient, signer
 from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.keys.pairs import Role
 from security.policy.gates import GateEvidence, parse_evidence
-from security.release.candidate import verify_judged
-from security.release.index import Index
-from security.release.index import ReleaseRef as NamedRelease
+from security.release.candidate import verify_gated_candidate
+from security.release.index import Index, NamedRelease
 from security.release.signing import sign_gates
 from security.release.statement import Build, DataPin, ModelRelease, SealedBundle, SealedFile
-from security.release.verify import GATES, PROVENANCE, read_signed, verify_release
+from security.release.verify import GATES, PROVENANCE, read_statement, verify_release
 from storage import registry, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
@@ -157,7 +156,7 @@ class House:
         pin = registry.head(self.lake, self.pipeline.name)
         path = layout.candidate_folder(candidate)
         folder = registry.download(self.lake, pin, path, self.folder())
-        signed = read_signed(folder / GATES, self.trusted.policy, "gatekeeper")
+        signed = read_statement(folder / GATES, self.trusted.policy, "gatekeeper")
         return parse_evidence(signed.payload)[0]
 
 
@@ -660,10 +659,12 @@ def test_what_is_judged_is_verified_again_by_the_releaser(house: House, tmp_path
     pin = registry.head(house.lake, house.pipeline.name)
     path = layout.candidate_folder(candidate)
     folder = registry.download(house.lake, pin, path, tmp_path / "candidate")
-    verify_judged(folder, policy=house.trusted.policy, model=house.pipeline.name, run_id=candidate)
+    verify_gated_candidate(
+        folder, policy=house.trusted.policy, model=house.pipeline.name, run_id=candidate
+    )
     sealed = folder / "payload" / "model.onnx.sealed"
     sealed.write_bytes(sealed.read_bytes()[:-1] + b"\0")
     with pytest.raises(Untrusted):
-        verify_judged(
+        verify_gated_candidate(
             folder, policy=house.trusted.policy, model=house.pipeline.name, run_id=candidate
         )

@@ -38,9 +38,9 @@ from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import seal
 from security.release.index import (
     Index,
-    ReleaseRef,
+    NamedRelease,
     VerifiedIndex,
-    moment_text,
+    format_moment,
     sign_index,
     sign_timestamp,
 )
@@ -125,7 +125,7 @@ class House:
                 release,
                 version=version,
                 card="# A model\n",
-                created=moment_text(datetime.now(UTC)),
+                created=format_moment(datetime.now(UTC)),
                 created_by="test",
                 reason="test",
                 policy=self.policy,
@@ -157,10 +157,10 @@ class House:
             index = Index(
                 environment=ENVIRONMENT,
                 number=number,
-                release=ReleaseRef.of(self.signed[version]),
+                release=NamedRelease.of(self.signed[version]),
                 actor="test",
                 reason="test",
-                created=moment_text(created),
+                created=format_moment(created),
                 previous=previous or None,
             )
             envelope = sign_index(index, load_signer(self.keys, "releaser"))

@@ -18,7 +18,7 @@ from flows.release.approval import approve
 from flows.trust.installation import Trusted
 from security.errors import Untrusted
 from security.formats import canonical
-from security.formats.envelope import INTOTO, unverified_payload
+from security.formats.envelope import INTOTO, read_unverified_payload
 from security.formats.strict_json import from_bytes
 from security.keys.keyfiles import write_private
 from security.keys.pairs import Signer
@@ -26,7 +26,7 @@ from security.policy.documents import PairRecord, RoleKeys, sign_trust
 from security.policy.key_homes import load_signer
 from security.policy.trust_policy import TRUST
 from security.release.index import INDEX_TYPE, Canary, Index, sign_index
-from security.release.index import ReleaseRef as Named
+from security.release.index import NamedRelease as Named
 from storage import registry
 from storage.errors import NotFound, Refused, StorageError
 from storage.registry import ReleaseRef
@@ -147,7 +147,7 @@ def file_instead(two: Two, **changes: Any) -> None:
     """Proposal 1 as its first releaser changes and signs it anew, past the command line."""
     place = "environments/production/proposals/1.json"
     filed = json.loads(two.site.lake.fs.get(two.site.pipeline.releases, "main", place))
-    payload = unverified_payload(filed["envelope"].encode(), INDEX_TYPE)
+    payload = read_unverified_payload(filed["envelope"].encode(), INDEX_TYPE)
     index = replace(from_bytes(Index, payload), **changes)
     envelope = sign_index(index, load_signer(two.site.keys, "releaser"))
     two.site.overwrite({place: canonical.encode({**filed, "envelope": envelope.decode()})})

@@ -19,7 +19,7 @@ from security.policy.documents import Rules, Trust
 from security.policy.floor import Floor
 from security.policy.gates import parse_evidence
 from security.policy.trust_policy import TrustPolicy, load_root
-from security.release import recipients
+from security.release import stanzas
 from security.release.index import INDEX_TYPE, Index, Timestamp, verify_index
 from security.release.provenance import parse_provenance
 from security.release.statement import parse_release
@@ -59,7 +59,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
     evidence, index = signed["gates.dsse.json"], signed["index.dsse.json"]
     stamp, checkpoint = signed["timestamp.dsse.json"], signed["checkpoint.dsse.json"]
     statements = (payload(release), payload(provenance), payload(evidence))
-    entry = log.Entry(
+    entry = log.AuditEntry(
         number=0,
         kind="release.registered",
         at="2013-07-01T00:00:00Z",
@@ -68,7 +68,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         transaction="0" * 64,
         reason="monthly",
     )
-    line = log.line_of(entry)
+    line = log.encode_entry(entry)
     proof = audit_proof.Proof(
         "delays/1",
         (audit_proof.Included(line.decode(), ()),),
@@ -121,7 +121,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
             raise Untrusted("not a proof")
         return merkle.verify_consistency(first, old, second, str(new), path)
 
-    leaves = [merkle.leaf_hash(b"%d" % number) for number in range(7)]
+    leaves = [merkle.hash_leaf(b"%d" % number) for number in range(7)]
     inclusion = canonical.encode(
         {
             "l": "x" * 32,
@@ -177,7 +177,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         ),
         target(
             "recipients",
-            as_file(fuzz, lambda path: recipients.read_stanzas(path.parent), recipients.RECIPIENTS),
+            as_file(fuzz, lambda path: stanzas.read_stanzas(path.parent), stanzas.RECIPIENTS),
             40_000,
             (golden / "release" / "recipients.json").read_bytes(),
         ),
@@ -187,10 +187,10 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
             10_000,
             checkpoint,
         ),
-        target("audit entry", lambda data: from_bytes(log.Entry, data), 50_000, line),
+        target("audit entry", lambda data: from_bytes(log.AuditEntry, data), 50_000, line),
         target(
             "audit segment",
-            lambda data: log.Log(tuple(log.lines_of(data))).entries,
+            lambda data: log.Log(tuple(log.split_segment(data))).entries,
             40_000,
             line + b"\n",
         ),

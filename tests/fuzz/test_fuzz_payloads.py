@@ -10,16 +10,16 @@ import pytest
 from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.keys import keyfiles
 from security.keys.pairs import Recipient, Signer
-from security.policy.documents import Limits
+from security.policy.documents import SizeLimits
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import open_bundle
 from security.release.load import load_onnx, load_skops
 from security.release.provenance import SealedFile
 from security.release.signing import verify_release
-from security.release.stream import SEALED, context, open_file, seal_file
+from security.release.stream import SEALED, make_context, open_file, seal_file
 
 NAMES = ["stream", "bundle", "wrapped key", "signer's PEM", "recipient's PEM", "ONNX", "skops"]
-LIMITS = Limits(model_bytes=2**20, expanded_bytes=2**20, entries=100)
+LIMITS = SizeLimits(model_bytes=2**20, expanded_bytes=2**20, entries=100)
 KEY, BUNDLE = bytes(range(32)), "ab" * 32
 
 
@@ -52,7 +52,7 @@ def model_files() -> tuple[bytes, bytes]:
 @functools.cache
 def targets(fuzz: Any) -> tuple[Any, ...]:
     place = fuzz.folder()
-    bound_to = context(BUNDLE, index=0, count=1, name="m")
+    bound_to = make_context(BUNDLE, index=0, count=1, name="m")
     (place / "payload").mkdir()
     (place / "plain").write_bytes(b"a model " * 5000)
     plain = seal_file(place / "plain", place / "payload", name="m", key=KEY, bound_to=bound_to)
@@ -122,14 +122,14 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         ),
         target(
             "signer's PEM",
-            lambda data: keyfiles.signer_of(text(data), "trainer", where="here"),
+            lambda data: keyfiles.parse_signer(text(data), "trainer", where="here"),
             10_000,
             signing,
             BadKey,
         ),
         target(
             "recipient's PEM",
-            lambda data: keyfiles.recipient_of(text(data), where="here"),
+            lambda data: keyfiles.parse_recipient(text(data), where="here"),
             10_000,
             opening,
             BadKey,

@@ -10,7 +10,7 @@ from flows.cli.options import AsJson, Limit, PipelineName, ReleaseName
 
 if TYPE_CHECKING:
     from flows.audit.examine import LogExamination
-    from security.audit.log import Checkpoint, Entry
+    from security.audit.log import AuditEntry, Checkpoint
 
 app = typer.Typer(
     name="audit",
@@ -112,11 +112,11 @@ def checkpoint(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
         say(f"{'signed' if signed else 'nothing to sign'}: {_describe_checkpoint(standing)}")
 
 
-def _is_of(entry: "Entry", kind: str) -> bool:
+def _is_of(entry: "AuditEntry", kind: str) -> bool:
     return not kind or entry.kind == kind or entry.kind.startswith(f"{kind}.")
 
 
-def _row(entry: "Entry") -> tuple[object, ...]:
+def _row(entry: "AuditEntry") -> tuple[object, ...]:
     signers = ", ".join(key[:12] for key in entry.key_ids or ()) or None
     at = entry.at.rstrip("Z").replace("T", " ")
     return entry.number, at, entry.kind, entry.actor, entry.subject, signers, entry.reason

@@ -24,10 +24,10 @@ def show(pipeline: PipelineName = None, as_json: AsJson = False) -> None:
     from flows.context import load_definition
     from flows.keys.next_rules import draft_rules
     from security.formats.strict_json import to_json
-    from security.policy.edition import policy_in
+    from security.policy.edition import load_policy
 
     settings, definition = load_definition(pipeline)
-    policy = policy_in(settings.keys)
+    policy = load_policy(settings.keys)
     unsigned = draft_rules(policy.rules, definition) != policy.rules
     if as_json:
         trust, rules = to_json(policy.trust), to_json(policy.rules)

@@ -45,9 +45,9 @@ def verify(
 
 
 def _document(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> dict[str, object]:
-    from security.release.story import account
+    from security.release.story import describe_release
 
-    told = account(found.verified, policy) if found.verified else {"digest": None}
+    told = describe_release(found.verified, policy) if found.verified else {"digest": None}
     problem = str(found.refusal) if found.refusal else None
     verified = found.verified is not None
     return {**told, "release": ref, "verified": verified, "steps": found.steps, "problem": problem}
@@ -55,13 +55,13 @@ def _document(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> dict[
 
 def _show(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> None:
     from flows.cli.terminal import say, tell
-    from security.release.story import story
+    from security.release.story import tell_story
 
     for step in found.steps:
         say(f"{step.number}. {step.title}: {step.finding}")
     if found.verified:
         say()
-        for sentence in story(found.verified, policy):
+        for sentence in tell_story(found.verified, policy):
             say(sentence)
         say()
         say(f"verified: {ref}, release {found.verified.digest}")

@@ -30,7 +30,7 @@ from security.errors import Untrusted
 from security.files import read_regular
 from security.policy.floor import Floor
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
-from security.release.index import ReleaseRef
+from security.release.index import NamedRelease
 from security.release.trusted_set import Freshness, TrustedSet
 
 _MAX_SIDECAR_BYTES = 64 * 2**20
@@ -92,7 +92,7 @@ class Admission:
         freshness = self._trust_index(offer, trusted)
         index = trusted.index.index
 
-        def load(reference: ReleaseRef) -> ServedModel:
+        def load(reference: NamedRelease) -> ServedModel:
             return self._load(source, offer, reference, trusted)
 
         loaded = LoadedIndex(
@@ -135,7 +135,7 @@ class Admission:
         return freshness
 
     def _load(
-        self, source: Source, offer: Offer, named: ReleaseRef, trusted: TrustedSet
+        self, source: Source, offer: Offer, named: NamedRelease, trusted: TrustedSet
     ) -> ServedModel:
         self.release = f"{named.model}/{named.version}"
         with tempfile.TemporaryDirectory(dir=self._folder, prefix=_WORK) as work:
@@ -158,7 +158,7 @@ class Admission:
     def _begin_release_step(self, number: int) -> None:
         self.step = f"release, step {number}"
 
-    def _open(self, plain: Path, reference: ReleaseRef, policy: TrustPolicy) -> ServedModel:
+    def _open(self, plain: Path, reference: NamedRelease, policy: TrustPolicy) -> ServedModel:
         # Late: it imports every loader, and the service should answer /health before that.
         from security.release.load import load_onnx
 

@@ -14,7 +14,7 @@ from flows.learn.fit import Encoding
 from flows.service.models.encode import Encoder
 from flows.service.models.rows import ModelSignature, Value, take_rows
 from flows.service.predictions.segments import Columns
-from security.release.index import ReleaseRef
+from security.release.index import NamedRelease
 
 MAX_EXAMPLE_ROWS = 1000
 
@@ -36,7 +36,7 @@ class ServedModel:
     """
 
     def __init__(
-        self, reference: ReleaseRef, encoding: Encoding, *, key: str, session: Session
+        self, reference: NamedRelease, encoding: Encoding, *, key: str, session: Session
     ) -> None:
         self.name, self.version, self.digest = reference.model, reference.version, reference.digest
         self.release = f"{reference.model}/{reference.version}"

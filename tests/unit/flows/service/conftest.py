@@ -19,7 +19,7 @@ from flows.service.models.model import ServedModel
 from flows.service.models.rows import ModelSignature
 from flows.service.models.state import LoadedIndex, ServingState
 from flows.service.predictions.spool import Spool, SpoolLimits
-from security.release.index import ReleaseRef
+from security.release.index import NamedRelease
 from storage.http.access_log import AccessLog
 
 ENCODING = Encoding(("carrier", "distance_mi"), {"carrier": ("AA", "B6")})
@@ -41,7 +41,7 @@ def signature() -> ModelSignature:
 @pytest.fixture
 def make_model() -> Callable[..., ServedModel]:
     def make(version: int = 1) -> ServedModel:
-        reference = ReleaseRef("trips", version, f"{version:064x}", f"models/trips/{version}")
+        reference = NamedRelease("trips", version, f"{version:064x}", f"models/trips/{version}")
         return ServedModel(reference, ENCODING, key="trip", session=Halves())
 
     return make

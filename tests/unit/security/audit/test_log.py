@@ -6,13 +6,13 @@ import pytest
 from security.audit import merkle
 from security.audit.log import (
     SEGMENT,
-    Entry,
+    AuditEntry,
     Log,
     Peaks,
     check_growth,
-    line_of,
-    lines_of,
+    encode_entry,
     sign_checkpoint,
+    split_segment,
     verify_checkpoint,
 )
 from security.errors import BadKey, Untrusted
@@ -20,8 +20,8 @@ from security.errors import BadKey, Untrusted
 NOW = "2013-08-01T12:00:00Z"
 
 
-def entry(number: int, **changes: Any) -> Entry:
-    made = Entry(
+def entry(number: int, **changes: Any) -> AuditEntry:
+    made = AuditEntry(
         number=number,
         kind="index.promoted",
         at=NOW,
@@ -35,15 +35,15 @@ def entry(number: int, **changes: Any) -> Entry:
 
 
 def log_of(count: int) -> Log:
-    return Log(tuple(line_of(entry(number)) for number in range(count)))
+    return Log(tuple(encode_entry(entry(number)) for number in range(count)))
 
 
 def peaks_of(log: Log) -> Peaks:
-    return Peaks.of(merkle.CompactRange().extended(log.leaves))
+    return Peaks.of(merkle.CompactRange().grow(log.leaves))
 
 
 def test_an_entry_is_one_canonical_line_that_reads_back() -> None:
-    assert line_of(entry(3)) == (
+    assert encode_entry(entry(3)) == (
         b'{"actor":"ana","at":"2013-08-01T12:00:00Z","digest":"'
         + b"cd" * 32
         + b'","kind":"index.promoted","number":3,"reason":"passed its canary",'
@@ -69,11 +69,11 @@ def test_an_entry_is_one_canonical_line_that_reads_back() -> None:
 )
 def test_what_no_reader_would_take_is_never_written(changes: dict[str, Any]) -> None:
     with pytest.raises(Untrusted):
-        line_of(entry(0, **changes))
+        encode_entry(entry(0, **changes))
 
 
 def test_an_entry_that_bears_another_number_is_refused() -> None:
-    moved = Log((line_of(entry(1)), line_of(entry(0))))
+    moved = Log((encode_entry(entry(1)), encode_entry(entry(0))))
     with pytest.raises(Untrusted, match="entry 0 of the audit log is numbered 1"):
         moved.entries  # noqa: B018
 
@@ -97,7 +97,7 @@ def test_what_the_log_does_not_have_is_not_proved() -> None:
 def test_peaks_and_last_segment_are_all_that_an_append_needs(size: int, added: int) -> None:
     log = log_of(size + added)
     tail = log.lines[size - size % SEGMENT : size]
-    assert peaks_of(log_of(size)).extended(tail, log.lines[size:]) == peaks_of(log)
+    assert peaks_of(log_of(size)).grow(tail, log.lines[size:]) == peaks_of(log)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_peaks_and_last_segment_are_all_that_an_append_needs(size: int, added: i
 def test_an_append_refuses_a_tail_that_is_not_the_logs_own(damage: Any) -> None:
     log = log_of(70)
     with pytest.raises(Untrusted, match="last segment is not the end of its 70 entries"):
-        peaks_of(log).extended(damage(list(log.lines[64:])), [b"{}"])
+        peaks_of(log).grow(damage(list(log.lines[64:])), [b"{}"])
 
 
 DAMAGES = [
@@ -151,7 +151,7 @@ def test_only_the_timestamp_role_signs_checkpoints(home: Any) -> None:
 
 
 def test_a_torn_or_overlong_segment_is_refused() -> None:
-    assert lines_of(b"a\nb\n") == [b"a", b"b"]
+    assert split_segment(b"a\nb\n") == [b"a", b"b"]
     for segment in (b"a\nb", b"a\n" * (SEGMENT + 1)):
         with pytest.raises(Untrusted, match="torn or too long"):
-            lines_of(segment)
+            split_segment(segment)

@@ -9,7 +9,7 @@ from security.errors import Untrusted
 
 
 def leaves(count: int) -> list[bytes]:
-    return [merkle.leaf_hash(b"%d" % number) for number in range(count)]
+    return [merkle.hash_leaf(b"%d" % number) for number in range(count)]
 
 
 def hexes(proof: list[bytes]) -> list[str]:
@@ -20,7 +20,7 @@ def test_roots_are_those_of_rfc_6962() -> None:
     # The vectors of Certificate Transparency's reference implementations.
     inputs = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", ""]
     inputs[-1] = "606162636465666768696a6b6c6d6e6f"
-    nodes = [merkle.leaf_hash(bytes.fromhex(item)) for item in inputs]
+    nodes = [merkle.hash_leaf(bytes.fromhex(item)) for item in inputs]
     assert merkle.root([]).hex() == hashlib.sha256(b"").hexdigest()
     assert merkle.root(nodes[:1]).hex() == (
         "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"
@@ -44,7 +44,7 @@ def test_every_inclusion_proof_holds_and_no_other_leaf_does() -> None:
                 with pytest.raises(Untrusted):
                     merkle.verify_inclusion(nodes[place], wrong, size, proof, root)
             with pytest.raises(Untrusted):
-                merkle.verify_inclusion(merkle.leaf_hash(b"x"), place, size, proof, root)
+                merkle.verify_inclusion(merkle.hash_leaf(b"x"), place, size, proof, root)
             with pytest.raises(Untrusted):
                 merkle.verify_inclusion(nodes[place], place, size, [*proof, root], root)
 
@@ -55,7 +55,7 @@ def test_every_consistency_proof_holds_and_no_fork_does() -> None:
         old, new = merkle.root(nodes[:earlier]).hex(), merkle.root(nodes).hex()
         proof = hexes(merkle.consistency_proof(earlier, nodes))
         merkle.verify_consistency(earlier, old, size, new, proof)
-        forked = merkle.root([*nodes[: earlier - 1], merkle.leaf_hash(b"x")]).hex()
+        forked = merkle.root([*nodes[: earlier - 1], merkle.hash_leaf(b"x")]).hex()
         with pytest.raises(Untrusted):
             merkle.verify_consistency(earlier, forked, size, new, proof)
         with pytest.raises(Untrusted):
@@ -71,8 +71,8 @@ def test_the_peaks_alone_lead_to_every_root() -> None:
     grown = CompactRange()
     for size in range(1, 200):
         nodes = leaves(size)
-        grown = grown.extended(nodes[-1:])
-        assert grown == CompactRange().extended(nodes)
+        grown = grown.grow(nodes[-1:])
+        assert grown == CompactRange().grow(nodes)
         assert grown.root == merkle.root(nodes).hex()
         assert len(grown.nodes) == size.bit_count()
 

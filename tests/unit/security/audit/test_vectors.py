@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from security.audit import merkle
-from security.audit.log import Log, Peaks, lines_of, verify_checkpoint
+from security.audit.log import Log, Peaks, split_segment, verify_checkpoint
 from security.audit.proof import verify_proof
 from security.errors import Untrusted
 from security.formats.strict_json import from_bytes
@@ -25,7 +25,9 @@ def expected() -> dict[str, Any]:
 
 @pytest.fixture
 def lines() -> list[bytes]:
-    return [line for path in sorted(VECTOR.glob("*.jsonl")) for line in lines_of(path.read_bytes())]
+    return [
+        line for path in sorted(VECTOR.glob("*.jsonl")) for line in split_segment(path.read_bytes())
+    ]
 
 
 def in_the_words_of_the_page(lines: list[bytes]) -> bytes:
@@ -69,7 +71,7 @@ def test_proofs_are_the_ones_written_down(lines: list[bytes], expected: dict[str
     given = expected["inclusion"]
     assert list(log.inclusion_proof(given["number"])) == given["path"]
     merkle.verify_inclusion(
-        merkle.leaf_hash(lines[given["number"]]), given["number"], 70, given["path"], roots["70"]
+        merkle.hash_leaf(lines[given["number"]]), given["number"], 70, given["path"], roots["70"]
     )
     grown = expected["consistency"]
     assert list(log.consistency_proof(grown["earlier"])) == grown["path"]

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from security.keys.keyfiles import recipient_in, signer_in
+from security.keys.keyfiles import read_recipient_folder, read_signer_folder
 
 _SPAWN = "import subprocess, sys; subprocess.Popen(['sleep', '60']); import time; time.sleep(60)"
 
@@ -14,12 +14,12 @@ _SPAWN = "import subprocess, sys; subprocess.Popen(['sleep', '60']); import time
 def answer(folder: Path, how: str, asked: dict[str, Any]) -> dict[str, str]:
     role, operation = asked["role"], asked["operation"]
     if role == "serving":
-        recipient = recipient_in(folder / role)
+        recipient = read_recipient_folder(folder / role)
         if operation == "public":
             return shown(mlkem768=recipient.public.mlkem768, x25519=recipient.public.x25519)
         wrapped, info = (base64.b64decode(asked[name]) for name in ("wrapped", "info"))
         return shown(secret=recipient.unwrap(wrapped, info=info))
-    signer = signer_in(folder / role, role)
+    signer = read_signer_folder(folder / role, role)
     if operation == "public":
         told = shown(ed25519=signer.public.ed25519, mldsa65=signer.public.mldsa65)
         return {**told, "mldsa65Signs": "mu" if how == "mu" else "message"}

@@ -13,7 +13,7 @@ BEGIN, END = "-----BEGIN PRIVATE KEY-----\n", "\n-----END PRIVATE KEY-----\n"
 @pytest.mark.parametrize("inside", ["MC4C\u00e9", "\ufffd", "x\udcffy", "AAAA", "", "\0"])
 def test_a_block_that_is_no_key_is_a_bad_key(inside: str) -> None:
     with pytest.raises(BadKey):
-        keyfiles.signer_of(BEGIN + inside + END, "trainer", where="the variable")
+        keyfiles.parse_signer(BEGIN + inside + END, "trainer", where="the variable")
 
 
 @pytest.mark.parametrize("length", [0, 31, 33, 64])
@@ -24,4 +24,4 @@ def test_an_ed25519_key_of_another_length_is_a_bad_key(length: int) -> None:
     der = bytes([0x30, len(head) + len(key)]) + head + key
     text = BEGIN + base64.b64encode(der).decode() + END
     with pytest.raises(BadKey):
-        keyfiles.signer_of(text, "trainer", where="the variable")
+        keyfiles.parse_signer(text, "trainer", where="the variable")

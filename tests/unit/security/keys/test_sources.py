@@ -11,7 +11,7 @@ from security.errors import BadKey, CannotDecrypt
 from security.formats import envelope
 from security.formats.envelope import INTOTO
 from security.keys.command import CommandSigner, Program
-from security.keys.sources import KeyReader, kind_of
+from security.keys.sources import KeyReader, find_source_kind
 from security.release.bundle import open_bundle
 
 PROGRAM = Path(__file__).with_name("key_command.py")
@@ -167,10 +167,10 @@ def test_a_source_of_no_known_kind_is_refused(source: str) -> None:
 
 
 def test_a_path_with_a_colon_is_a_path() -> None:
-    assert kind_of("./odd:name") == "file"
-    assert kind_of("/keys") == "file"
+    assert find_source_kind("./odd:name") == "file"
+    assert find_source_kind("/keys") == "file"
     with pytest.raises(BadKey):
-        kind_of("odd:name")
+        find_source_kind("odd:name")
 
 
 def test_a_command_that_is_not_there_is_a_bad_key() -> None:

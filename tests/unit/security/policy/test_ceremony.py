@@ -13,7 +13,7 @@ from security.formats import envelope
 from security.formats.envelope import INTOTO
 from security.keys.pairs import PublicPair, Signer
 from security.policy.ceremony import Retirement, enrol, retire
-from security.policy.edition import change_rules, change_trust, changed_home, policy_in
+from security.policy.edition import change_home, change_rules, change_trust, load_policy
 from security.policy.gates import GateRule
 from security.policy.key_homes import init_keys, load_recipient, load_signer
 from security.policy.succession import pin_successor, rotate_recipient, rotate_root
@@ -55,7 +55,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 def digests(released: SimpleNamespace) -> tuple[str, ...]:
     return tuple(
         hashlib.sha256(
-            envelope.unverified_payload((released.folder / name).read_bytes(), INTOTO)
+            envelope.read_unverified_payload((released.folder / name).read_bytes(), INTOTO)
         ).hexdigest()
         for name in STATEMENTS
     )
@@ -63,9 +63,9 @@ def digests(released: SimpleNamespace) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("role", ["policy", "trainer", "gatekeeper", "releaser", "timestamp"])
 def test_rotation_enrols_a_new_pair_and_the_policy_still_verifies(keys: Path, role: Any) -> None:
-    old, before = load_signer(keys, role).public, policy_in(keys)
+    old, before = load_signer(keys, role).public, load_policy(keys)
     done = retire(keys, role, root=root_of(keys), retirement=WHY)
-    policy = policy_in(keys)
+    policy = load_policy(keys)
     assert policy.trust.version == before.trust.version + 1
     assert policy.pairs(role) == (load_signer(keys, role).public,)
     assert policy.pairs(role) != (old,)
@@ -88,7 +88,7 @@ def test_what_a_retired_pair_signed_before_the_cut_off_still_verifies(
     kept = Retirement("yearly rotation", "2013-08-01T00:00:00Z", digests(released))
     for role in ("trainer", "gatekeeper", "releaser"):
         retire(keys, role, root=root_of(keys), retirement=kept)
-    verified = verify_release(released.folder, policy=policy_in(keys))
+    verified = verify_release(released.folder, policy=load_policy(keys))
     assert verified.digest == released.release.digest
 
 
@@ -98,7 +98,7 @@ def test_without_a_cut_off_a_revoked_pair_is_believed_for_nothing(
 ) -> None:
     retire(keys, role, root=root_of(keys), retirement=Retirement("stolen"))
     with pytest.raises(Untrusted, match=r"was revoked \(stolen\)"):
-        verify_release(released.folder, policy=policy_in(keys))
+        verify_release(released.folder, policy=load_policy(keys))
 
 
 def test_a_backdated_statement_of_a_stolen_key_is_refused(
@@ -109,8 +109,8 @@ def test_a_backdated_statement_of_a_stolen_key_is_refused(
     # The thief signs with the date that the good release bears.
     home.make_release(tmp_path / "plain", tmp_path / "forged", version=2)
     with pytest.raises(Untrusted, match="was revoked"):
-        verify_release(tmp_path / "forged", policy=policy_in(keys))
-    assert verify_release(released.folder, policy=policy_in(keys))
+        verify_release(tmp_path / "forged", policy=load_policy(keys))
+    assert verify_release(released.folder, policy=load_policy(keys))
 
 
 def test_a_kept_payload_counts_for_its_own_role_only(keys: Path, released: SimpleNamespace) -> None:
@@ -118,7 +118,7 @@ def test_a_kept_payload_counts_for_its_own_role_only(keys: Path, released: Simpl
     retire(keys, "trainer", root=root_of(keys), retirement=WHY)
     signed = envelope.sign(b"{}", INTOTO, trainer)
     digest = hashlib.sha256(b"{}").hexdigest()
-    policy = policy_in(keys)
+    policy = load_policy(keys)
     (entry,) = policy.trust.revoked
     for changes in ({"role": "releaser"}, {"role": None}, {"kept": ("00" * 32,)}, {}):
         entries = (dataclasses.replace(entry, **{"kept": (digest,), **changes}),)
@@ -137,7 +137,7 @@ def test_what_is_kept_of_a_retired_pair_only_shrinks(keys: Path, released: Simpl
     retire(keys, "releaser", root=root_of(keys), retirement=Retirement("moved", None, (first,)))
     found = Retirement("found stolen", "2013-07-01T00:00:00Z", tuple(others))
     done = retire(keys, old[:12], root=root_of(keys), retirement=found)
-    (entry,) = policy_in(keys).trust.revoked
+    (entry,) = load_policy(keys).trust.revoked
     assert (done.already, entry.kept, entry.reason) == (False, None, "found stolen")
     assert retire(keys, old, root=root_of(keys), retirement=found).already
 
@@ -158,8 +158,8 @@ def test_of_two_releasers_the_one_to_retire_is_named_by_its_id(keys: Path) -> No
         retire(keys, "releaser", root=root_of(keys), retirement=WHY)
     first = load_signer(keys, "releaser").public
     retire(keys, first.key_id[:12], root=root_of(keys), retirement=WHY)
-    assert second.public in policy_in(keys).pairs("releaser")
-    assert first not in policy_in(keys).pairs("releaser")
+    assert second.public in load_policy(keys).pairs("releaser")
+    assert first not in load_policy(keys).pairs("releaser")
 
 
 def test_a_pair_enrolled_in_another_role_changes_nothing(keys: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_offline_root_signs_from_where_it_is(keys: Path, tmp_path: Path) -> N
     (keys / "root").rename(tmp_path / "safe" / "root")
     retire(keys, "trainer", root=load_signer(tmp_path / "safe", "root"), retirement=WHY)
     assert not (keys / "root").exists()
-    assert len(policy_in(keys).trust.revoked) == 1
+    assert len(load_policy(keys).trust.revoked) == 1
 
 
 def test_a_failure_half_way_leaves_the_home_as_it_was(
@@ -226,7 +226,7 @@ def test_a_locked_home_stays_locked(tmp_path: Path) -> None:
     retire(keys, "trainer", root=root, retirement=WHY, passphrase=words)
     assert b"ENCRYPTED" in (keys / "trainer" / "mldsa65.pem").read_bytes()
     signer = load_signer(keys, "trainer", passphrase=words)
-    assert policy_in(keys).pairs("trainer") == (signer.public,)
+    assert load_policy(keys).pairs("trainer") == (signer.public,)
 
 
 def test_new_rules_need_the_policy_role_and_no_root(keys: Path) -> None:
@@ -238,7 +238,7 @@ def test_new_rules_need_the_policy_role_and_no_root(keys: Path) -> None:
     with pytest.raises(BadKey, match="not enrolled"):
         change_rules(keys, clean, signer=Signer.generate("policy"))
     assert not change_rules(keys, clean, signer=load_signer(keys, "policy")).already
-    assert policy_in(keys).rules.version == 2
+    assert load_policy(keys).rules.version == 2
     assert change_rules(keys, clean, signer=load_signer(keys, "policy")).already
 
 
@@ -254,7 +254,7 @@ def test_code_that_was_not_committed_is_refused_where_the_rules_say_so(
         signer=load_signer(keys, "policy"),
     )
     with pytest.raises(Untrusted, match="uncommitted code"):
-        verify_release(tmp_path / "1", policy=policy_in(keys))
+        verify_release(tmp_path / "1", policy=load_policy(keys))
 
 
 def test_the_roots_successor_is_vouched_for_by_the_root_before_it(keys: Path) -> None:
@@ -287,9 +287,9 @@ def test_another_machine_takes_over_the_newest_edition_and_never_an_older_one(
     retire(keys, "trainer", root=root_of(keys), retirement=WHY)
     second = published(keys)
     assert not pin_successor(client, *second).already
-    assert policy_in(client) == policy_in(keys)
+    assert load_policy(client) == load_policy(keys)
     assert pin_successor(client, *first).already, "the older edition is left where it is"
-    assert policy_in(client) == policy_in(keys)
+    assert load_policy(client) == load_policy(keys)
     bounds = {"delays": (GateRule("log_loss", "<=", "0.4"),)}
     signer = load_signer(keys, "policy")
     change_rules(keys, lambda rules: dataclasses.replace(rules, gates=bounds), signer=signer)
@@ -306,10 +306,10 @@ def published(keys: Path) -> tuple[bytes, bytes]:
 
 def test_a_new_epoch_comes_with_the_minimum_of_every_environment(keys: Path) -> None:
     rotate_root(keys, root=root_of(keys), minimum_index={"production": 4})
-    policy = policy_in(keys)
+    policy = load_policy(keys)
     assert (policy.trust.epoch, policy.minimum_index("production")) == (2, 4)
     rotate_root(keys, root=root_of(keys))
-    policy = policy_in(keys)
+    policy = load_policy(keys)
     assert (policy.trust.epoch, policy.minimum_index("production")) == (2, 4)
 
 
@@ -321,7 +321,7 @@ def test_a_successor_of_the_root_that_holds_a_role_is_refused(keys: Path) -> Non
             lambda trust: dataclasses.replace(trust, root=trust.roles["trainer"].keys[0]),
             root=root_of(keys),
         )
-    assert policy_in(keys).pairs("trainer") == (trainer.public,)
+    assert load_policy(keys).pairs("trainer") == (trainer.public,)
 
 
 def test_a_new_recipient_opens_later_bundles_and_the_old_key_the_earlier(
@@ -333,7 +333,7 @@ def test_a_new_recipient_opens_later_bundles_and_the_old_key_the_earlier(
         load_recipient(keys / "retired" / done.retired[:12]),
     )
     assert new.public.recipient_id == done.enrolled
-    assert policy_in(keys).recipient("serving") == new.public
+    assert load_policy(keys).recipient("serving") == new.public
     into = open_bundle(released.folder, released.release, recipient=old, into=tmp_path / "a")
     assert (into / "reference.json").exists()
     with pytest.raises(CannotDecrypt):
@@ -349,11 +349,11 @@ def test_a_recipient_that_an_older_home_lacks_is_enrolled(keys: Path) -> None:
     for half in ("mlkem768", "x25519"):
         (keys / "gatekeeper" / f"{half}.pem").unlink()
     with pytest.raises(Untrusted, match="no recipient gatekeeper"):
-        policy_in(keys).recipient("gatekeeper")
+        load_policy(keys).recipient("gatekeeper")
     assert rotate_recipient(keys, "gatekeeper", root=root_of(keys)).retired == ""
     public = load_recipient(keys, "gatekeeper").public
-    assert policy_in(keys).recipient("gatekeeper") == public
-    assert load_signer(keys, "gatekeeper").public in policy_in(keys).pairs("gatekeeper")
+    assert load_policy(keys).recipient("gatekeeper") == public
+    assert load_signer(keys, "gatekeeper").public in load_policy(keys).pairs("gatekeeper")
 
 
 def test_ceremonies_at_once_lose_neither_a_revocation_nor_a_key(keys: Path) -> None:
@@ -375,19 +375,19 @@ def test_ceremonies_at_once_lose_neither_a_revocation_nor_a_key(keys: Path) -> N
         thread.start()
     for thread in threads:
         thread.join()
-    policy = policy_in(keys)
+    policy = load_policy(keys)
     assert set(strangers) < set(policy.pairs("releaser"))
     assert policy.trust.version == 1 + len(strangers)
     assert all("changed" in problem and "meanwhile" in problem for problem in told)
 
 
 def test_a_change_that_was_decided_on_an_older_policy_is_refused(keys: Path) -> None:
-    known = policy_in(keys)
+    known = load_policy(keys)
     retire(keys, "trainer", root=root_of(keys), retirement=WHY)
     after = {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()}
     with (
         pytest.raises(BadKey, match="another ceremony changed"),
-        changed_home(keys, known) as staged,
+        change_home(keys, known) as staged,
     ):
         (staged / "trust.dsse.json").unlink()
     assert {path: path.read_bytes() for path in keys.rglob("*") if path.is_file()} == after

@@ -12,7 +12,7 @@ from cryptography.cobblestone import Cobblestone256Encryptor
 from security.errors import CannotDecrypt, Untrusted
 from security.keys.pairs import Recipient
 from security.release import bundle as bundles
-from security.release import recipients
+from security.release import stanzas
 from security.release.bundle import add_recipient, open_bundle, seal
 
 UNIFORM = "the sealed payload does not open with this key"
@@ -169,13 +169,13 @@ def test_a_stream_under_a_second_key_fails_its_commitment(
 ) -> None:
     """A recipient given another bundle key cannot be shown another model."""
     evil = Cobblestone256Encryptor.generate_key()
-    stanza = recipients.wrap_key(
+    stanza = stanzas.wrap_key(
         evil,
         bundle_id=released.release.bundle.bundle_id,
         recipient=home.recipient.public,
     )
-    listed = recipients.read_stanzas(released.folder)
-    recipients.write_stanzas(released.folder, replace(listed, recipients=(stanza,)))
+    listed = stanzas.read_stanzas(released.folder)
+    stanzas.write_stanzas(released.folder, replace(listed, recipients=(stanza,)))
     with pytest.raises(CannotDecrypt, match=UNIFORM):
         open_bundle(
             released.folder, released.release, recipient=home.recipient, into=tmp_path / "o"
@@ -223,7 +223,7 @@ def test_an_added_recipient_opens_the_untouched_payload(
     new = Recipient.generate()
     for _ in range(2):
         add_recipient(released.folder, recipient=home.recipient, new=new.public)
-    assert len(recipients.read_stanzas(released.folder).recipients) == 3
+    assert len(stanzas.read_stanzas(released.folder).recipients) == 3
     assert before == {path: path.read_bytes() for path in (released.folder / "payload").iterdir()}
     for number, key in enumerate((new, home.recipient)):
         open_bundle(released.folder, released.release, recipient=key, into=tmp_path / f"o{number}")
@@ -315,10 +315,10 @@ def test_recipient_counts_and_sizes_are_capped(
     for bad in ([], [stanza, stanza], [{**stanza, "id": f"{n:064x}"} for n in range(65)]):
         path.write_text(json.dumps({**listed, "recipients": bad}))
         with pytest.raises(Untrusted, match="1 to 64 recipients"):
-            recipients.read_stanzas(released.folder)
+            stanzas.read_stanzas(released.folder)
     path.write_text(json.dumps(listed) + " " * 300_000)
     with pytest.raises(Untrusted, match="larger than"):
-        recipients.read_stanzas(released.folder)
+        stanzas.read_stanzas(released.folder)
     files = written(tmp_path / "p", {"a": b"x"})
     for nobody in ([], [home.recipient.public] * 2):
         with pytest.raises(Untrusted, match="1 to 64 recipients"):
@@ -346,7 +346,7 @@ def test_base64_in_another_form_is_refused_in_stanzas(released: SimpleNamespace)
         listed["recipients"][0]["wrapped"] = bad
         path.write_text(json.dumps(listed))
         with pytest.raises(Untrusted):
-            recipients.read_stanzas(released.folder)
+            stanzas.read_stanzas(released.folder)
 
 
 def test_an_unknown_suite_is_refused_whoever_names_it(

@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from security.audit.log import Log, lines_of, verify_checkpoint
+from security.audit.log import Log, split_segment, verify_checkpoint
 from security.keys.pairs import Recipient
 from security.policy.floor import Floor
 from security.policy.trust_policy import TrustPolicy, load_root
@@ -77,7 +77,7 @@ def test_an_index_and_timestamp_of_the_first_version_still_verify(
 def test_an_audit_log_of_the_first_version_still_matches_its_checkpoint(
     golden: Path, expected: dict[str, Any]
 ) -> None:
-    log = Log(tuple(lines_of((golden / "audit" / "log.jsonl").read_bytes())))
+    log = Log(tuple(split_segment((golden / "audit" / "log.jsonl").read_bytes())))
     known = verify_checkpoint(
         (golden / "checkpoint.dsse.json").read_bytes(), policy=policy_of(golden)
     )

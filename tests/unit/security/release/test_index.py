@@ -12,7 +12,7 @@ from security.policy.trust_policy import TrustPolicy
 from security.release.index import (
     Canary,
     Index,
-    ReleaseRef,
+    NamedRelease,
     VerifiedIndex,
     sign_index,
     sign_timestamp,
@@ -23,8 +23,8 @@ NOW = datetime(2013, 8, 1, 12, tzinfo=UTC)
 ENVIRONMENT = "production"
 
 
-def release(version: int) -> ReleaseRef:
-    return ReleaseRef("delays", version, f"{version:064x}", f"models/delays/{version}")
+def release(version: int) -> NamedRelease:
+    return NamedRelease("delays", version, f"{version:064x}", f"models/delays/{version}")
 
 
 def index(number: int, version: int, previous: str | None = None, **changes: Any) -> Index:
@@ -77,7 +77,7 @@ def test_an_index_below_the_floor_is_refused_and_a_rollback_is_not(home: Any) ->
     first = verify(home, old)
     new = sign_index(index(2, 8, first.digest), home.signers["releaser"])
     second = verify(home, new)
-    floor = Floor(ENVIRONMENT).raised(home.policy, number=2, digest=second.digest, now=NOW)
+    floor = Floor(ENVIRONMENT).raise_to(home.policy, number=2, digest=second.digest, now=NOW)
     with pytest.raises(Untrusted, match="below the floor, 2"):
         verify(home, old, floor=floor)
     back = sign_index(index(3, 7, second.digest, reason="8 is worse"), home.signers["releaser"])
@@ -94,7 +94,7 @@ def test_the_policys_minimum_holds_for_a_client_without_memory(home: Any) -> Non
 
 def test_two_indexes_of_one_number_are_a_fork(home: Any) -> None:
     ours = verify(home, sign_index(index(2, 8), home.signers["releaser"]))
-    floor = Floor(ENVIRONMENT).raised(home.policy, number=2, digest=ours.digest, now=NOW)
+    floor = Floor(ENVIRONMENT).raise_to(home.policy, number=2, digest=ours.digest, now=NOW)
     theirs = sign_index(index(2, 9), home.signers["releaser"])
     with pytest.raises(Untrusted, match="two different indexes numbered 2"):
         verify(home, theirs, floor=floor)
@@ -122,7 +122,7 @@ def test_a_timestamp_of_another_index_is_refused(home: Any) -> None:
 def test_a_clock_set_back_is_refused(home: Any) -> None:
     signed = sign_index(index(1, 7), home.signers["releaser"])
     seen = verify(home, signed)
-    floor = Floor(ENVIRONMENT).raised(home.policy, number=1, digest=seen.digest, now=NOW)
+    floor = Floor(ENVIRONMENT).raise_to(home.policy, number=1, digest=seen.digest, now=NOW)
     with pytest.raises(Untrusted, match="clock says 2013-07-31"):
         verify(home, signed, floor=floor, now=NOW - timedelta(days=1))
     assert verify(home, signed, floor=floor, now=NOW - timedelta(minutes=1))
@@ -131,14 +131,16 @@ def test_a_clock_set_back_is_refused(home: Any) -> None:
 def test_an_older_policy_is_refused_once_a_newer_was_used(home: Any) -> None:
     signed = sign_index(index(1, 7), home.signers["releaser"])
     newer = reissued(home, version=2)
-    floor = Floor(ENVIRONMENT).raised(newer, number=1, digest=verify(home, signed).digest, now=NOW)
+    floor = Floor(ENVIRONMENT).raise_to(
+        newer, number=1, digest=verify(home, signed).digest, now=NOW
+    )
     with pytest.raises(Untrusted, match="policy is older"):
         verify(home, signed, floor=floor)
 
 
 def test_a_new_epoch_recovers_from_a_huge_number(home: Any) -> None:
     huge = verify(home, sign_index(index(2**53 - 1, 7), home.signers["releaser"]))
-    floor = Floor(ENVIRONMENT).raised(
+    floor = Floor(ENVIRONMENT).raise_to(
         home.policy, number=huge.index.number, digest=huge.digest, now=NOW
     )
     signed = sign_index(index(3, 8), home.signers["releaser"])
@@ -146,7 +148,7 @@ def test_a_new_epoch_recovers_from_a_huge_number(home: Any) -> None:
         verify(home, signed, floor=floor)
     rotated = reissued(home, version=2, epoch=2, minimum_index={ENVIRONMENT: 3})
     accepted = verify(home, signed, floor=floor, policy=rotated)
-    raised = floor.raised(rotated, number=3, digest=accepted.digest, now=NOW)
+    raised = floor.raise_to(rotated, number=3, digest=accepted.digest, now=NOW)
     with pytest.raises(Untrusted, match="policy is older"):
         verify(home, signed, floor=raised)
 
@@ -171,7 +173,7 @@ def test_an_index_is_not_taken_for_a_timestamp(home: Any) -> None:
 
 def test_a_release_at_another_path_or_a_lost_predecessor_is_refused() -> None:
     with pytest.raises(Untrusted, match="another path"):
-        ReleaseRef("delays", 1, "ab" * 32, "models/delays/2")
+        NamedRelease("delays", 1, "ab" * 32, "models/delays/2")
     with pytest.raises(Untrusted, match="predecessor"):
         dataclasses.replace(index(2, 7), previous=None)
     with pytest.raises(Untrusted, match="99 percent"):
@@ -181,11 +183,11 @@ def test_a_release_at_another_path_or_a_lost_predecessor_is_refused() -> None:
 def test_the_floor_survives_on_disk_and_only_rises(home: Any, tmp_path: Path) -> None:
     path = tmp_path / "floor.json"
     assert Floor.load(path, environment=ENVIRONMENT) == Floor(ENVIRONMENT)
-    high = Floor(ENVIRONMENT).raised(home.policy, number=5, digest="ab" * 32, now=NOW)
+    high = Floor(ENVIRONMENT).raise_to(home.policy, number=5, digest="ab" * 32, now=NOW)
     high.save(path)
-    Floor(ENVIRONMENT).raised(home.policy, number=4, digest="cd" * 32, now=NOW).save(path)
+    Floor(ENVIRONMENT).raise_to(home.policy, number=4, digest="cd" * 32, now=NOW).save(path)
     assert Floor.load(path, environment=ENVIRONMENT) == high
-    earlier = high.raised(home.policy, number=6, digest="ef" * 32, now=NOW - timedelta(days=2))
+    earlier = high.raise_to(home.policy, number=6, digest="ef" * 32, now=NOW - timedelta(days=2))
     earlier.save(path)
     kept = Floor.load(path, environment=ENVIRONMENT)
     assert (kept.number, kept.seen_s) == (6, int(NOW.timestamp()))
@@ -199,6 +201,6 @@ def test_a_damaged_floor_is_not_taken_for_a_low_one(tmp_path: Path, damage: byte
 
 
 def test_the_floor_of_another_environment_is_refused(home: Any, tmp_path: Path) -> None:
-    Floor("staging").raised(home.policy, number=5, digest="ab" * 32, now=NOW).save(tmp_path / "f")
+    Floor("staging").raise_to(home.policy, number=5, digest="ab" * 32, now=NOW).save(tmp_path / "f")
     with pytest.raises(Untrusted, match="floor of staging"):
         Floor.load(tmp_path / "f", environment=ENVIRONMENT)

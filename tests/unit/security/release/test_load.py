@@ -19,10 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from security.errors import Untrusted
-from security.policy.documents import Limits
+from security.policy.documents import SizeLimits
 from security.release.load import load_onnx, load_skops
 
-LIMITS = Limits()
+LIMITS = SizeLimits()
 TREES = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 
 

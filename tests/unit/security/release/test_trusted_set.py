@@ -17,7 +17,7 @@ from security.keys.pairs import Signer
 from security.policy.documents import sign_trust
 from security.policy.floor import Floor
 from security.policy.trust_policy import TrustPolicy
-from security.release.index import Canary, Index, ReleaseRef, sign_index, sign_timestamp
+from security.release.index import Canary, Index, NamedRelease, sign_index, sign_timestamp
 from security.release.trusted_set import GRACE, Stage, TrustedSet
 
 NOW = datetime(2013, 8, 1, 12, tzinfo=UTC)
@@ -47,7 +47,7 @@ class Reading:
 
     def __init__(self, home: Any, released: Any, folder: Path, **changes: Any) -> None:
         self.home, self.released, self.folder = home, released, folder
-        self.named = ReleaseRef.of(released.release)
+        self.named = NamedRelease.of(released.release)
         first = Index("production", 1, self.named, "ana", "passed", CREATED)
         self.envelope = sign_index(dataclasses.replace(first, **changes), home.signers["releaser"])
         self.set = TrustedSet(home.policy.root, now=NOW)
@@ -215,7 +215,7 @@ def test_a_release_that_the_index_does_not_name_is_refused(reading: Reading) -> 
 def test_a_release_of_another_digest_than_the_index_names_is_refused(
     home: Any, released: Any, tmp_path: Path
 ) -> None:
-    other = dataclasses.replace(ReleaseRef.of(released.release), digest="ab" * 32)
+    other = dataclasses.replace(NamedRelease.of(released.release), digest="ab" * 32)
     reading = Reading(home, released, tmp_path, release=other)
     for name in ("policy", "index", "floor"):
         reading.call(name)
@@ -226,7 +226,7 @@ def test_a_release_of_another_digest_than_the_index_names_is_refused(
 def test_a_canary_is_verified_as_the_release_is_and_each_step_is_told(
     home: Any, released: Any, tmp_path: Path
 ) -> None:
-    named = ReleaseRef.of(released.release)
+    named = NamedRelease.of(released.release)
     reading = Reading(home, released, tmp_path, canary=Canary(named, 10))
     for name in ("policy", "index", "floor"):
         reading.call(name)

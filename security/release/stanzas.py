@@ -60,19 +60,19 @@ def read_stanzas(folder: Path) -> Stanzas:
     stanzas = from_json(Stanzas, canonical.parse(data), "recipients")
     for stanza in stanzas.recipients:
         decode64(stanza.wrapped, "a stanza")
-    if stanzas.sha256 not in (None, _digest(stanzas)):
+    if stanzas.sha256 not in (None, _hash_stanzas(stanzas)):
         raise Untrusted("the recipients' stanzas are damaged")
     return stanzas
 
 
 def write_stanzas(folder: Path, stanzas: Stanzas) -> None:
     """Replace the stanzas of a release folder at once."""
-    replace_file(folder / RECIPIENTS, to_bytes(replace(stanzas, sha256=_digest(stanzas))))
+    replace_file(folder / RECIPIENTS, to_bytes(replace(stanzas, sha256=_hash_stanzas(stanzas))))
 
 
 def wrap_key(key: bytes, *, bundle_id: str, recipient: PublicRecipient) -> Stanza:
     """`key` for `recipient` in this bundle alone."""
-    info = _info(bundle_id, recipient.recipient_id)
+    info = _make_info(bundle_id, recipient.recipient_id)
     return Stanza(recipient.recipient_id, encode64(recipient.wrap(key, info=info)))
 
 
@@ -83,7 +83,7 @@ def unwrap_key(stanzas: Stanzas, recipient: Opener) -> bytes:
     """
     own = recipient.public.recipient_id
     wrapped = next((stanza.wrapped for stanza in stanzas.recipients if stanza.id == own), "")
-    info = _info(stanzas.bundle_id, own)
+    info = _make_info(stanzas.bundle_id, own)
     try:
         key = recipient.unwrap(decode64(wrapped, "a stanza"), info=info)
     except SecurityError:
@@ -94,10 +94,10 @@ def unwrap_key(stanzas: Stanzas, recipient: Opener) -> bytes:
     return key
 
 
-def _digest(stanzas: Stanzas) -> str:
+def _hash_stanzas(stanzas: Stanzas) -> str:
     return hashlib.sha256(to_bytes(replace(stanzas, sha256=None))).hexdigest()
 
 
-def _info(bundle_id: str, recipient_id: str) -> bytes:
+def _make_info(bundle_id: str, recipient_id: str) -> bytes:
     ids = bytes.fromhex(bundle_id) + bytes.fromhex(recipient_id)
     return b"headrace.dev/bundle-key/v1\0" + ids

@@ -1,7 +1,7 @@
-"""Flow runs whose process is gone: say so, since nobody else will.
+"""Flow runs whose process is gone get the state that they are in.
 
-A worker that is killed leaves its runs Running for ever. Paused runs are not touched: they wait
-for a person, not for a process.
+A worker that is killed leaves its runs in the state Running for ever. Paused runs are not
+touched: they wait for a person, not for a process.
 """
 
 from collections.abc import Callable, Collection
@@ -58,7 +58,7 @@ def _live_runs(client: httpx.Client) -> list[dict[str, Any]]:
 
 def _has_process(run: dict[str, Any], alive: Collection[int]) -> bool:
     pid = run["infrastructure_pid"]
-    # A run may be too young to have told its pid; while any process is left it may be that one.
+    # A young run has not reported its pid yet; while any process is left it may be that one.
     return bool(alive) if pid is None else pid in {str(one) for one in alive}
 
 

@@ -12,7 +12,7 @@ import httpx
 
 from flows.errors import Misconfigured
 from flows.machine.home_files import log_path, open_log, quote_end, write_whole
-from flows.machine.process_environment import LAKE_SECRETS, inherited, overlay
+from flows.machine.process_environment import LAKE_SECRETS, inherit_environment, overlay
 from flows.machine.services import WORK_POOL
 from flows.settings import PROJECT_FILE, Settings
 
@@ -98,7 +98,7 @@ def _register(settings: Settings) -> None:
     with log.open("ab") as output:
         done = subprocess.run(
             [sys.executable, "-c", code],
-            env=inherited(withheld=LAKE_SECRETS) | overlay(settings),
+            env=inherit_environment(withheld=LAKE_SECRETS) | overlay(settings),
             cwd=settings.root,
             stdin=subprocess.DEVNULL,
             stdout=output,

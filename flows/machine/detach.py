@@ -1,7 +1,8 @@
-"""Becomes a service: detach, wait for the word, exec. Runs with nothing but the standard library.
+"""Becomes a service: detach, wait for the signal to go, exec. Uses only the standard library.
 
-The supervisor writes down the process id before it says go. Killed in between, it leaves no
-process that nobody knows: the shim reads end-of-file and exits.
+It is a file of its own because it runs by its path, without this package. The supervisor writes
+down the process id before it lets it go. If the supervisor is killed in between, no process is
+left that nobody knows: the shim reads end-of-file and exits.
 """
 
 import os
@@ -13,7 +14,7 @@ RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SI
 
 
 def become(command: list[str]) -> None:
-    """Print the id of the process that is to be, and exec `command` in it once told to."""
+    """Print the id of the process that is to be, and exec `command` in it once it may go."""
     # The parent of the service is init, so that a caller that lives on keeps no zombie.
     if pid := os.fork():
         os.write(1, f"{pid}\n".encode())

@@ -41,17 +41,17 @@ def collect_garbage(settings: Settings, *, grace_s: float, dry_run: bool) -> Col
     """
     folder = lake_folder(settings)
     if is_served(folder):
-        return _asked(settings, grace_s=grace_s, dry_run=dry_run)
+        return _ask_server(settings, grace_s=grace_s, dry_run=dry_run)
     if not (folder / "graph.sqlite").exists():
         raise NotFound(f"there is no lake in {folder}", remedy="`headrace up` makes one.")
     with closing(Lake(folder)) as lake:
         return collect(lake, grace_s=grace_s, dry_run=dry_run)
 
 
-def _asked(settings: Settings, *, grace_s: float, dry_run: bool) -> Collected:
+def _ask_server(settings: Settings, *, grace_s: float, dry_run: bool) -> Collected:
     access = settings.lake_access()
     key = (access.access_key_id, access.secret_access_key.get_secret_value())
-    server = _served_at(settings)
+    server = _find_server(settings)
     url = f"{server}/_headrace/gc"
     body = {"grace_s": grace_s, "dry_run": dry_run}
     try:
@@ -63,11 +63,11 @@ def _asked(settings: Settings, *, grace_s: float, dry_run: bool) -> Collected:
             remedy="See `headrace status`; HEADRACE_LAKE_PORT must be the one it was started with.",
         ) from error
     if answer.status_code != 200:
-        raise Unavailable(f"the lake refused: {_message(answer)}", remedy="Try again later.")
+        raise Unavailable(f"the lake refused: {_read_message(answer)}", remedy="Try again later.")
     return Collected(**answer.json())
 
 
-def _served_at(settings: Settings) -> str:
+def _find_server(settings: Settings) -> str:
     """Where the lake of this folder answers: as `up` started it, else where the settings say.
 
     The lake's key goes there, so it must not be whoever has the port of today's settings.
@@ -76,9 +76,9 @@ def _served_at(settings: Settings) -> str:
     return record.address if record is not None and record.alive else settings.lake_url
 
 
-def _message(answer: httpx.Response) -> str:
+def _read_message(answer: httpx.Response) -> str:
     try:
-        told: Any = answer.json()
-        return str(told["message"])
+        body: Any = answer.json()
+        return str(body["message"])
     except (ValueError, KeyError, TypeError):
         return f"HTTP {answer.status_code}"

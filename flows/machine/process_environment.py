@@ -20,10 +20,10 @@ def overlay(settings: Settings) -> dict[str, str]:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The whole environment for a child of this installation."""
-    return inherited() | overlay(settings)
+    return inherit_environment() | overlay(settings)
 
 
-def inherited(*, withheld: Iterable[str] = ()) -> dict[str, str]:
+def inherit_environment(*, withheld: Iterable[str] = ()) -> dict[str, str]:
     """The user's environment without `withheld`, this interpreter's programs first on PATH."""
     scripts = sysconfig.get_path("scripts")
     path = os.pathsep.join((scripts, os.environ.get("PATH", os.defpath)))

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flows.errors import Misconfigured
 from flows.machine.home_files import write_whole
+from flows.machine.probes import is_listening
 from flows.machine.processes import is_alive, wait_until
 
 LOCK_SECONDS = 180
@@ -52,6 +54,14 @@ class ProcessRecords:
             return ProcessRecord(**raw, orphans=orphans)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
+
+    def find_address(self, name: str) -> str | None:
+        """Where a service's own process listens; None if it does not, whoever else may answer."""
+        record = self.read(name)
+        if record is None or not record.alive:
+            return None
+        port = urlsplit(record.address).port
+        return record.address if port and is_listening(record.pid, port) else None
 
     def write(self, record: ProcessRecord) -> None:
         """Replace a service's record atomically."""

@@ -53,8 +53,8 @@ class Service:
     @property
     def fingerprint(self) -> str:
         """Differs when a start now would start something else; depends on no secret."""
-        told = json.dumps([self.command, sorted(self.env.items())])
-        return hashlib.sha256(told.encode()).hexdigest()
+        start = json.dumps([self.command, sorted(self.env.items())])
+        return hashlib.sha256(start.encode()).hexdigest()
 
 
 def local_services(settings: Settings) -> list[Service]:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
-from urllib.parse import urlsplit
 
 from flows.errors import Misconfigured
 from flows.machine import detach
 from flows.machine.home_files import log_path, open_log, quote_end
-from flows.machine.probes import is_listening, port_taken
-from flows.machine.process_environment import inherited
+from flows.machine.probes import port_taken
+from flows.machine.process_environment import inherit_environment
 from flows.machine.process_records import ProcessRecord, ProcessRecords
 from flows.machine.processes import Process, family, find, send, wait_gone
 from flows.machine.services import Service
@@ -64,28 +63,6 @@ class Supervisor:
                     " by another process",
                     remedy=f"stop that process, or set {service.port_variable} to a free port",
                 )
-
-    def refuse_missing_needs(self, services: Sequence[Service]) -> None:
-        """Raise Misconfigured if a need of `services` is neither among them nor running.
-
-        Somebody else's server may listen where the missing one would, and would be used.
-        """
-        names = {service.name for service in services}
-        for service in services:
-            for need in set(service.needs) - names:
-                if self.find_address(need) is None:
-                    raise Misconfigured(
-                        f"the {service.name} needs the {need} of this project, which does not run",
-                        remedy="start both: headrace up",
-                    )
-
-    def find_address(self, name: str) -> str | None:
-        """Where a service's own process listens; None if it does not, whoever else may answer."""
-        record = self.records.read(name)
-        if record is None or not record.alive:
-            return None
-        port = urlsplit(record.address).port
-        return record.address if port and is_listening(record.pid, port) else None
 
     def start(self, services: Sequence[Service]) -> None:
         """Launch those of `services` that do not run as they should; do not wait."""
@@ -167,7 +144,11 @@ class Supervisor:
         self._tell(f"{service.name}: starting")
         log = log_path(self.home, service.name)
         log_start = open_log(log)
-        env = inherited(withheld=service.withheld) | dict(service.env) | dict(service.secrets())
+        env = (
+            inherit_environment(withheld=service.withheld)
+            | dict(service.env)
+            | dict(service.secrets())
+        )
         with (
             log.open("ab") as output,
             subprocess.Popen(

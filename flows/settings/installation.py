@@ -106,7 +106,7 @@ class Settings(BaseSettings):
         """
         try:
             settings = cls()
-            return cls(**settings._of_lakectl()) if settings._asks_lakectl else settings
+            return cls(**settings._ask_lakectl()) if settings._may_ask_lakectl else settings
         except ValidationError as error:
             first = error.errors()[0]
             field = str(first["loc"][0])
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
             ) from None
 
     @property
-    def _asks_lakectl(self) -> bool:
+    def _may_ask_lakectl(self) -> bool:
         """Whether a lake of lakectl's may be meant: variables of ours say nothing of a key, and
         this installation has no lake of its own, unless lakectl's variables ask for another.
         """
@@ -125,8 +125,8 @@ class Settings(BaseSettings):
         has_own = self.lake_is_embedded and self.lake_credentials_file.exists()
         return not given and (not has_own or lakectl.is_set(os.environ))
 
-    def _of_lakectl(self) -> dict[str, Any]:
-        found = lakectl.configured()
+    def _ask_lakectl(self) -> dict[str, Any]:
+        found = lakectl.read_config()
         # A key goes to its own lake and to no other.
         fits = found and (self.lake_endpoint or found["lake_endpoint"]).rstrip("/")
         return dict(found) if found and fits == found["lake_endpoint"] else {}

@@ -28,13 +28,13 @@ def is_set(environ: Mapping[str, str]) -> bool:
     return any(environ.get(variable) for variable in VARIABLES.values())
 
 
-def configured(environ: Mapping[str, str] = os.environ) -> dict[str, str] | None:
+def read_config(environ: Mapping[str, str] = os.environ) -> dict[str, str] | None:
     """Endpoint and key, by Headrace's names; None unless lakectl has all three.
 
     Raises: Misconfigured for a file that cannot be read, or variables that want a file's help
     and get none.
     """
-    found = _from_file(environ) | {
+    found = _read_file(environ) | {
         field: environ[variable] for field, variable in VARIABLES.items() if environ.get(variable)
     }
     if missing := [variable for field, variable in VARIABLES.items() if not found.get(field)]:
@@ -50,17 +50,17 @@ def configured(environ: Mapping[str, str] = os.environ) -> dict[str, str] | None
     return found | {"lake_endpoint": endpoint}
 
 
-def _from_file(environ: Mapping[str, str]) -> dict[str, str]:
+def _read_file(environ: Mapping[str, str]) -> dict[str, str]:
     path = Path(environ.get(CONFIG_FILE) or "~/.lakectl.yaml").expanduser()
     try:
         text = path.read_text()
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(path, str(error)) from error
+        raise _refuse(path, str(error)) from error
     if not text.strip():
         return {}
-    content = _parsed(path, text)
+    content = _parse(path, text)
     sections = {field: content.get(section) for field, (section, _) in PLACES.items()}
     return {
         field: str(section[PLACES[field][1]])
@@ -69,20 +69,20 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _parsed(path: Path, text: str) -> dict[str, Any]:
+def _parse(path: Path, text: str) -> dict[str, Any]:
     import yaml  # a fiftieth of a second that only lakectl's users pay
 
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError:
         # Its text would quote the file, which holds a secret.
-        raise _unusable(path, "it is not YAML") from None
+        raise _refuse(path, "it is not YAML") from None
     if not isinstance(content, dict):
-        raise _unusable(path, "it is not a mapping")
+        raise _refuse(path, "it is not a mapping")
     return content
 
 
-def _unusable(path: Path, cause: str) -> Misconfigured:
+def _refuse(path: Path, cause: str) -> Misconfigured:
     return Misconfigured(
         f"lakectl's settings in {path} cannot be used: {cause}",
         remedy=f"correct the file, or set {CONFIG_FILE} to another (/dev/null for none)",

@@ -10,7 +10,7 @@ from lake_server import REPOSITORY, SAID, made, prepare
 from storage.embedded.graph import heads, ranges
 from storage.embedded.graph.branches import create_branch
 from storage.embedded.graph.objects import find_object, put_object
-from storage.embedded.lake import Lake
+from storage.embedded.lake import EmbeddedLake
 
 LAYOUTS = [(64, 64), (128, 64), (256, 16), (256, 64), (256, 1 << 20), (1024, 64)]
 FLAT = 1 << 20
@@ -24,7 +24,7 @@ def layouts(folder: Path, size: int, rounds: int) -> None:
         ranges.RANGE_KEYS, ranges.GROUP_RANGES = keys, group
         root = folder / f"layout-{keys}-{group}"
         prepare(root, size)
-        lake = Lake(root)
+        lake = EmbeddedLake(root)
         row = _layout_row(lake, size, rounds)
         label = f"{keys} x {'all' if group == FLAT else group}"
         print(
@@ -33,7 +33,7 @@ def layouts(folder: Path, size: int, rounds: int) -> None:
         )
 
 
-def _layout_row(lake: Lake, size: int, rounds: int) -> tuple[float, ...]:
+def _layout_row(lake: EmbeddedLake, size: int, rounds: int) -> tuple[float, ...]:
     found: dict[str, list[float]] = {"commit": [], "merge": [], "get": []}
     before = stored(lake)
     for number in range(rounds):
@@ -49,7 +49,7 @@ def _layout_row(lake: Lake, size: int, rounds: int) -> tuple[float, ...]:
         )
     lake.close()
     for number in range(rounds):
-        again = Lake(lake.root)
+        again = EmbeddedLake(lake.root)
         key = f"data/{number * 7907 % size:07}"
         found["get"].append(timed(lambda a=again, k=key: a.read(lambda view: find(view, k))))
         again.close()
@@ -61,7 +61,7 @@ def find(view: object, key: str) -> object:
     return find_object(view, REPOSITORY, "main", key)  # type: ignore[arg-type]
 
 
-def side(lake: Lake, number: int, size: int) -> None:
+def side(lake: EmbeddedLake, number: int, size: int) -> None:
     name, key, value = f"s{number}", f"data/{number * 6151 % size:07}", made(number + (1 << 40))
     lake.write(
         lambda view: create_branch(view, REPOSITORY, name, "main", hidden=False, force=False)
@@ -70,7 +70,7 @@ def side(lake: Lake, number: int, size: int) -> None:
     heads.commit(lake, REPOSITORY, name, SAID)
 
 
-def stored(lake: Lake) -> int:
+def stored(lake: EmbeddedLake) -> int:
     query = "SELECT sum(length(body)) FROM node"
     return int(lake.read(lambda view: view.rows.execute(query).get) or 0)
 

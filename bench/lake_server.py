@@ -18,7 +18,7 @@ from storage.embedded.graph import heads, repositories
 from storage.embedded.graph.heads import Message
 from storage.embedded.graph.ranges import Entry, entry
 from storage.embedded.graph.staging import stage
-from storage.embedded.lake import Lake
+from storage.embedded.lake import EmbeddedLake
 
 KEY, SECRET = "AKIAHEADRACEBENCH", "only-for-a-benchmark"
 REPOSITORY = "bench"
@@ -126,7 +126,7 @@ def prepare(root: Path, size: int) -> None:
 
     They share a few real blobs: what is measured is the graph, and boot looks for the bytes.
     """
-    lake = Lake(root)
+    lake = EmbeddedLake(root)
     lake.write(
         lambda view: repositories.create_repository(
             view.rows, REPOSITORY, f"local://{REPOSITORY}", "main", read_only=False
@@ -144,7 +144,7 @@ def prepare(root: Path, size: int) -> None:
     lake.close()
 
 
-def kept(lake: Lake, number: int) -> Entry:
+def kept(lake: EmbeddedLake, number: int) -> Entry:
     """An entry whose bytes are there."""
     incoming = lake.blobs.receive()
     incoming.write(b"%d" % number)

@@ -11,7 +11,7 @@ from flows.machine.process_records import ProcessRecords
 from flows.machine.services import LAKE
 from flows.settings import Settings
 from storage.embedded.bytes.folder_locks import is_served
-from storage.embedded.lake import Lake
+from storage.embedded.lake import EmbeddedLake
 from storage.embedded.upkeep.collection import Collected, collect
 from storage.errors import NotFound, Unavailable
 
@@ -44,7 +44,7 @@ def collect_garbage(settings: Settings, *, grace_s: float, dry_run: bool) -> Col
         return _ask_server(settings, grace_s=grace_s, dry_run=dry_run)
     if not (folder / "graph.sqlite").exists():
         raise NotFound(f"there is no lake in {folder}", remedy="`headrace up` makes one.")
-    with closing(Lake(folder)) as lake:
+    with closing(EmbeddedLake(folder)) as lake:
         return collect(lake, grace_s=grace_s, dry_run=dry_run)
 
 

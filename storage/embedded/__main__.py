@@ -21,12 +21,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from storage.embedded.app import create_app
+from storage.embedded.disk import make_durable_folder
 from storage.embedded.http.connections import LIMITS, MOST_HEADER_BYTES, LakeProtocol
-from storage.embedded.keys import first_key
-from storage.embedded.keys.access_keys import ADMIN, EVERYTHING
-from storage.embedded.keys.keyring import Keyring
+from storage.embedded.keys.first_key import check_keys
 from storage.embedded.keys.sessions import Credentials
-from storage.embedded.lake import make_durable_folder
 from storage.errors import Refused, StorageError, Unavailable
 from storage.http.access_log import AccessLog
 from storage.http.deadlines import allow_descriptors, sweep
@@ -42,7 +40,7 @@ def main() -> int:
         credentials = _credentials()
         listening = _listen(arguments.host, arguments.port)
         root = _writable(arguments.root)
-        _check_keys(root, credentials)
+        check_keys(root, make_first=credentials is None)
         app = _opened(root, credentials, _access_log(arguments.access_log))
     except StorageError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
@@ -116,35 +114,6 @@ def _credentials() -> Credentials | None:
             remedy="Set both variables to the key that clients will use, or neither.",
         )
     return None if missing else Credentials(*(os.environ[name] for name in names))
-
-
-def _check_keys(root: Path, credentials: Credentials | None) -> None:
-    """Raises: Damaged, Refused if the lake's keys cannot be used; makes the first if needed."""
-    ring = Keyring(root)
-    try:
-        ring.check()
-        if credentials is None and not ring.listed():
-            _make_first(ring, root)
-    finally:
-        ring.close()
-
-
-def _make_first(ring: Keyring, root: Path) -> None:
-    key = ring.create(ADMIN, EVERYTHING)
-    try:
-        first_key.show(key, root)
-    except FileExistsError as error:
-        ring.revoke(ADMIN)
-        raise Unavailable(
-            f"the lake's first key cannot be left in {error.filename}: there is one already",
-            remedy="That one opens nothing any more: remove it.",
-        ) from error
-    except OSError as error:
-        ring.revoke(ADMIN)
-        raise Unavailable(
-            f"the lake's first key cannot be shown: {_reason(error)}",
-            remedy=f"Make {root.parent} writable, or set the variables with a key of your own.",
-        ) from error
 
 
 def _access_log(path: Path | None) -> AccessLog | None:

@@ -23,7 +23,6 @@ from storage.embedded.http.calls import (
     api_query,
     refusal,
 )
-from storage.embedded.http.grants import check_route
 from storage.embedded.http.metrics import Metrics
 from storage.embedded.http.observed import Observed
 from storage.embedded.http.unread import UnreadBodies
@@ -35,14 +34,14 @@ from storage.embedded.rest import (
     commits,
     objects,
     openapi,
-    own_api,
     repositories,
     unsupported,
     uploads,
 )
 from storage.embedded.rest import (
-    service as rest_service,
+    service as server,
 )
+from storage.embedded.rest.grants import check_route
 from storage.embedded.s3.gateway import Gateway
 from storage.embedded.s3.multipart import remove_orphans
 from storage.embedded.s3.sigv4 import is_signed
@@ -53,7 +52,7 @@ from storage.http.access_log import AccessLog
 API = "/api/v1"
 KeyOf = Callable[[Request], Key | None]
 _MODULES = (
-    rest_service,
+    server,
     repositories,
     branches,
     commits,
@@ -92,7 +91,7 @@ def create_app(
             Mount(API, routes=_rest_routes(service)),
             Route("/metrics", _scrape(service, metrics)),
             Route("/openapi.json", _describe),
-            Mount(own_api.PREFIX, routes=_closed_routes(service, own_api.ROUTES)),
+            Mount(server.OWN_PREFIX, routes=_closed_routes(service, server.OWN_ROUTES)),
             Mount("/", gateway),
         ],
         middleware=[
@@ -123,7 +122,7 @@ class _SignedToGateway:
 def _rest_routes(service: Service) -> list[Route]:
     opened = [
         Route(path, _endpoint(service, handler, _anyone, path), methods=[method])
-        for method, path, handler in rest_service.OPEN
+        for method, path, handler in server.OPEN
     ]
     closed = [route for m in _MODULES for route in _closed_routes(service, m.ROUTES)]
     return [*_without_implied_head([*opened, *closed]), _unknown(service)]

@@ -1,24 +1,21 @@
 """Bytes on disk, named by their SHA-256. A blob is whole and synced before it has its name."""
 
-import errno
 import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import md5, sha256
 from pathlib import Path
 from typing import BinaryIO
 
-import apsw
-
 from storage.embedded.bytes.erasure import is_erased
 from storage.embedded.bytes.sendfile import FilePart
+from storage.embedded.disk import FULL, Health, full_disk_named, sync_folder
 from storage.embedded.errors import Gone
-from storage.embedded.graph.database import Health, disk_full
 from storage.errors import Damaged
 
 CHUNK_BYTES = 1 << 20
@@ -27,7 +24,6 @@ BESIDE_BYTES = 256 << 10
 _hashing = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="lake-md5")
 ARRIVING_S = 60
 """Between the naming of a blob and the staging of its entry lies no more than this."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,31 +106,9 @@ class Incoming:
         try:
             os.fsync(handle)
         except OSError as error:
-            if error.errno in _FULL:
+            if error.errno in FULL:
                 raise
             raise self._health.stop(error) from error
-
-
-@contextmanager
-def full_disk_named() -> Iterator[None]:
-    """Turn the operating system's word for a full disk, and SQLite's, into the lake's."""
-    try:
-        yield
-    except apsw.FullError as error:
-        raise disk_full() from error
-    except OSError as error:
-        if error.errno in _FULL:
-            raise disk_full() from error
-        raise
-
-
-def sync_folder(folder: Path, sync: Callable[[int], None] = os.fsync) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        sync(handle)
-    finally:
-        os.close(handle)
 
 
 def digest_of(path: Path) -> str:

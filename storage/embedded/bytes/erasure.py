@@ -5,11 +5,11 @@ As with lakeFS's own, commits stay as they are, and reading an object whose byte
 """
 
 import hashlib
-import os
 import re
 from pathlib import Path
 
 from storage.embedded.bytes.folder_locks import bytes_go
+from storage.embedded.disk import sync_folder
 
 _ADDRESS = re.compile(r"local://(?P<root>/.+)/blobs/(?P<head>[0-9a-f]{2})/(?P<rest>[0-9a-f]{62})")
 _MARKS = "erased"
@@ -33,7 +33,7 @@ def erase(address: str) -> bool:
     with bytes_go(root):
         mark_erased(root, digest)
         blob.unlink(missing_ok=True)
-        _sync(blob.parent)
+        sync_folder(blob.parent)
     return True
 
 
@@ -47,17 +47,9 @@ def mark_erased(root: Path, digest: str) -> None:
     folder = root / _MARKS
     folder.mkdir(exist_ok=True)
     (folder / digest).touch()
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

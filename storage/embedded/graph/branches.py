@@ -6,7 +6,6 @@ import apsw
 
 from storage.embedded.errors import Exists, naming
 from storage.embedded.graph.commits import find_commit
-from storage.embedded.graph.database import rows_of
 from storage.embedded.graph.paging import Page, page
 from storage.embedded.graph.refs import (
     Branch,
@@ -22,7 +21,8 @@ from storage.embedded.graph.refs import (
 )
 from storage.embedded.graph.repositories import changeable, get_repository, writable
 from storage.embedded.graph.staging import drop, new_area, reset, reset_key
-from storage.embedded.lake import View
+from storage.embedded.graph.version_graph import View
+from storage.embedded.sqlite import rows_of
 from storage.errors import Conflict, Forbidden, NotFound, Refused
 
 BRANCH_RULE = "branch id must consist of letters, digits, underscores and dashes, and cannot start"

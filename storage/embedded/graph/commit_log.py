@@ -9,7 +9,7 @@ from storage.embedded.graph.paging import Page, page
 from storage.embedded.graph.refs import check_ref, resolve_commit
 from storage.embedded.graph.repositories import get_repository
 from storage.embedded.graph.tree import get
-from storage.embedded.lake import View
+from storage.embedded.graph.version_graph import View
 from storage.errors import NotFound, Refused
 
 

@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import apsw
 
-from storage.embedded.graph.database import row_of, rows_of
+from storage.embedded.sqlite import row_of, rows_of
 from storage.errors import Damaged, NotFound
 
 NS = 1_000_000_000

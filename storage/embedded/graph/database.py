@@ -6,66 +6,65 @@ synchronous=FULL), and a job that fails takes nothing but its own savepoint with
 write-ahead log is folded into the file between groups, where a failing sync is noticed.
 """
 
-import logging
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import apsw
 
-from storage.embedded.errors import DiskFull, WritesStopped
-from storage.embedded.graph.schema import SCHEMA, SCHEMA_VERSION, is_current
-from storage.errors import Damaged, StorageError, Unavailable
+from storage.embedded.disk import Health, disk_full
+from storage.embedded.sqlite import connect
+from storage.errors import Damaged, StorageError
 
 GROUP_SIZE = 64
-BUSY_MS = 10_000
 LOG_PAGES = 1000
 """The write-ahead log is folded into the file when it is longer."""
-SOUND_SQLITE = (3, 51, 3)
-"""Earlier versions can corrupt the file when the write-ahead log is reset."""
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS repository(
+  id TEXT PRIMARY KEY, namespace TEXT NOT NULL, default_branch TEXT NOT NULL,
+  created_s INTEGER NOT NULL, read_only INTEGER NOT NULL, protection TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS repository_metadata(
+  repository TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY(repository, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS branch(
+  repository TEXT NOT NULL, name TEXT NOT NULL, head TEXT NOT NULL, hidden INTEGER NOT NULL,
+  staging INTEGER NOT NULL, PRIMARY KEY(repository, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS staging_area(id INTEGER PRIMARY KEY AUTOINCREMENT);
+CREATE TABLE IF NOT EXISTS staged(
+  version INTEGER PRIMARY KEY AUTOINCREMENT, area INTEGER NOT NULL, key TEXT NOT NULL,
+  entry TEXT, UNIQUE(area, key)
+);
+CREATE TABLE IF NOT EXISTS tag(
+  repository TEXT NOT NULL, name TEXT NOT NULL, target TEXT NOT NULL,
+  PRIMARY KEY(repository, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS commits(
+  repository TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY(repository, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS node(id TEXT PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS upload(
+  id TEXT PRIMARY KEY, repository TEXT NOT NULL, branch TEXT NOT NULL, key TEXT NOT NULL,
+  content_type TEXT NOT NULL, metadata TEXT NOT NULL, created_s INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS part(
+  upload TEXT NOT NULL, number INTEGER NOT NULL, file TEXT NOT NULL, etag TEXT NOT NULL,
+  size INTEGER NOT NULL, modified_s INTEGER NOT NULL, PRIMARY KEY(upload, number)
+) WITHOUT ROWID;
+PRAGMA user_version = 2;
+"""
+SCHEMA_VERSION = 2
+"""In version 1 each tree was one index; both kinds are read, only the second is written."""
+_TABLE = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+)\(")
 
-
-logger = logging.getLogger("storage.embedded")
 T = TypeVar("T")
-Value = str | bytes | int | None
 _Job = tuple[Callable[[apsw.Connection], Any], "Future[Any]"]
-
-
-@dataclass
-class Health:
-    """Whether this process may still promise durability; one failed sync ends that for good.
-
-    `suspect` is the file that makes the next start check every byte before it serves.
-    """
-
-    suspect: Path
-    stopped_by: str = ""
-
-    def stop(self, cause: BaseException) -> WritesStopped:
-        """Refuse every later write: after a failed sync the kernel may have dropped the pages."""
-        if not self.stopped_by:
-            self.stopped_by = str(cause)
-            logger.error("the lake is read-only from now on: %s", cause)
-            with suppress(OSError):
-                self.suspect.write_text(f"{cause}\n")
-        return self.refusal()
-
-    def refusal(self) -> WritesStopped:
-        """The error that every write gets from now on."""
-        return WritesStopped(
-            f"the lake is read-only because the disk failed to sync: {self.stopped_by}",
-            remedy="Check the disk, then restart the lake: it checks itself before it serves.",
-        )
-
-    def check(self) -> None:
-        """Raises: WritesStopped once a sync has failed."""
-        if self.stopped_by:
-            raise self.refusal()
 
 
 class Database:
@@ -194,30 +193,6 @@ def _is_no_room(error: BaseException) -> bool:
     return getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_SHMSIZE
 
 
-def rows_of(connection: apsw.Connection, sql: str, *values: Value) -> list[tuple[Any, ...]]:
-    """All rows of a query; no statement stays open behind it."""
-    return connection.execute(sql, values).fetchall()
-
-
-def row_of(connection: apsw.Connection, sql: str, *values: Value) -> tuple[Any, ...] | None:
-    """The first row of a query, if it has one."""
-    found = rows_of(connection, sql, *values)
-    return found[0] if found else None
-
-
-def disk_full() -> DiskFull:
-    """The 507 that says what happened and what to do."""
-    return DiskFull("no space left on the lake's disk", remedy="Free some space and try again.")
-
-
-def connect(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connection:
-    """A connection whose commits are on disk when they return. Raises: apsw.Error."""
-    connection = apsw.Connection(str(path), flags=flags)
-    connection.set_busy_timeout(BUSY_MS)
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
-
-
 def check_version(path: Path, connection: apsw.Connection) -> None:
     """Raises: Damaged if this code cannot read a graph of its schema version."""
     version = int(connection.pragma("user_version"))
@@ -233,16 +208,6 @@ def damaged_graph(path: Path, cause: str) -> StorageError:
     )
 
 
-def check_sqlite(version: str = apsw.sqlite_lib_version()) -> None:
-    """Raises: Unavailable if this SQLite can lose what it acknowledged."""
-    if tuple(int(part) for part in version.split(".")) < SOUND_SQLITE:
-        needed = ".".join(str(part) for part in SOUND_SQLITE)
-        raise Unavailable(
-            f"SQLite {version} can corrupt the lake; {needed} or newer is needed",
-            remedy=f"Install the locked requirements: apsw {needed} or newer brings its own.",
-        )
-
-
 def _open(path: Path) -> apsw.Connection:
     """Create or check the file. Raises: Damaged if it is not a sound graph of this version."""
     try:
@@ -255,6 +220,13 @@ def _open(path: Path) -> apsw.Connection:
     if verdict != "ok":
         raise damaged_graph(path, str(verdict))
     # Not at every start: a full disk must not keep a lake from being read.
-    if not is_current(connection):
+    if not _is_current(connection):
         connection.execute(f"BEGIN; {SCHEMA} COMMIT;")
     return connection
+
+
+def _is_current(connection: apsw.Connection) -> bool:
+    """Whether the file has this version and each table, also those that came later within it."""
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema").fetchall()}
+    is_version = int(connection.pragma("user_version")) == SCHEMA_VERSION
+    return is_version and tables.issuperset(_TABLE.findall(SCHEMA))

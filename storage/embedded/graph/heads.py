@@ -23,7 +23,7 @@ from storage.embedded.graph.refs import Branch, check_branch, check_ref, get_bra
 from storage.embedded.graph.repositories import changeable, committable, writable
 from storage.embedded.graph.staging import drop, newest, staged_now, uncommitted
 from storage.embedded.graph.tree import edit, get, same_tree
-from storage.embedded.lake import Lake, View, store_nodes
+from storage.embedded.graph.version_graph import VersionGraph, View, store_nodes
 from storage.errors import Conflict, Refused
 
 TRIES = 10
@@ -57,7 +57,9 @@ class Planned:
     """Whether writes staged since the snapshot may stay; else they make the branch dirty."""
 
 
-def commit(lake: Lake, repository: str, branch: str, message: Message) -> tuple[str, Commit]:
+def commit(
+    graph: VersionGraph, repository: str, branch: str, message: Message
+) -> tuple[str, Commit]:
     """Commit what is staged on `branch`. Raises: Refused if that is nothing, Forbidden."""
     check_branch(branch)
 
@@ -77,11 +79,11 @@ def commit(lake: Lake, repository: str, branch: str, message: Message) -> tuple[
         made = _commit(message, [found.head], tree, head.generation)
         return Planned(found, made, view.nodes.made, staged.upto, keep_newer=True)
 
-    return _publish(lake, repository, branch, plan)
+    return _publish(graph, repository, branch, plan)
 
 
 def merge(
-    lake: Lake,
+    graph: VersionGraph,
     repository: str,
     source: str,
     destination: str,
@@ -118,11 +120,17 @@ def merge(
         made = _commit(told, parents, tree, max(ours.generation, theirs.generation))
         return Planned(found, made, view.nodes.made, upto, keep_newer=False)
 
-    return _publish(lake, repository, destination, plan)[0]
+    return _publish(graph, repository, destination, plan)[0]
 
 
 def revert(
-    lake: Lake, repository: str, branch: str, ref: str, message: Message, *, parent_number: int
+    graph: VersionGraph,
+    repository: str,
+    branch: str,
+    ref: str,
+    message: Message,
+    *,
+    parent_number: int,
 ) -> str:
     """Undo what `ref` changed against its parent, in a new commit on `branch`."""
     check_branch(branch)
@@ -148,10 +156,10 @@ def revert(
         made = _commit(message, [found.head], tree, head.generation)
         return Planned(found, made, view.nodes.made, upto, keep_newer=False)
 
-    return _publish(lake, repository, branch, plan)[0]
+    return _publish(graph, repository, branch, plan)[0]
 
 
-def hard_reset(lake: Lake, repository: str, branch: str, ref: str, *, force: bool) -> None:
+def hard_reset(graph: VersionGraph, repository: str, branch: str, ref: str, *, force: bool) -> None:
     """Point a clean branch at another commit."""
     check_branch(branch)
     check_ref(ref)
@@ -165,17 +173,17 @@ def hard_reset(lake: Lake, repository: str, branch: str, ref: str, *, force: boo
         drop(view.rows, found.area)
         _move(view, repository, branch, target)
 
-    with lake.turn(repository, branch):
-        lake.write(job)
+    with graph.turn(repository, branch):
+        graph.write(job)
 
 
 def _publish(
-    lake: Lake, repository: str, branch: str, plan: Callable[[View], Planned]
+    graph: VersionGraph, repository: str, branch: str, plan: Callable[[View], Planned]
 ) -> tuple[str, Commit]:
-    with lake.turn(repository, branch), lake.publishing.passing():
+    with graph.turn(repository, branch), graph.publishing.share():
         for _ in range(TRIES):
-            planned = lake.read(plan)
-            if lake.write(lambda view, it=planned: _apply(view, repository, it)):  # type: ignore[misc]
+            planned = graph.read(plan)
+            if graph.write(lambda view, it=planned: _apply(view, repository, it)):  # type: ignore[misc]
                 return planned.commit.id, planned.commit
     raise Contended("Too many attempts, try again later")
 

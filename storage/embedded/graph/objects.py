@@ -1,6 +1,8 @@
 """Objects on branches and at commits: look up, list, stage, remove, diff."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from storage.embedded.errors import NoMergeBase, PreconditionFailed, Unsupported, naming
@@ -28,7 +30,7 @@ from storage.embedded.graph.staging import (
     visible,
 )
 from storage.embedded.graph.tree import Item, past_prefix
-from storage.embedded.lake import View
+from storage.embedded.graph.version_graph import View
 from storage.errors import NotFound
 
 HOOKS = "_lakefs_actions/"
@@ -95,6 +97,24 @@ def put_object(
     """Stage an entry; with `absent`, only if the branch shows nothing there."""
     check_upload(view, repository, branch, path, force=force, absent=absent)
     stage(view.rows, get_branch(view.rows, repository, branch).area, path, value)
+
+
+def copy_object(
+    view: View,
+    source: tuple[str, str, str],
+    target: tuple[str, str, str],
+    *,
+    force: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> Entry:
+    """Stage the entry of `source` at `target`, both (repository, ref, path)."""
+    check_destination(view, *target[:2])
+    found = find_object(view, *source)
+    made = replace(found, modified_s=int(time.time()))
+    if metadata is not None:
+        made = made.with_metadata(metadata)
+    put_object(view, *target, made, force=force)
+    return made
 
 
 def update_metadata(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import apsw
 
 from storage.embedded.graph.commits import commit_by_prefix, find_commit, get_commit
-from storage.embedded.graph.database import row_of
+from storage.embedded.sqlite import row_of
 from storage.errors import NotFound, Refused
 
 MAX_PATH_BYTES = 1024

@@ -11,10 +11,10 @@ import apsw
 
 from storage.embedded.errors import Exists, PreconditionFailed, ReadOnly
 from storage.embedded.graph.commits import NS, Commit, add_commit, now_ns
-from storage.embedded.graph.database import row_of, rows_of
 from storage.embedded.graph.paging import Page, page
 from storage.embedded.graph.refs import check_branch, check_repository
 from storage.embedded.graph.staging import new_area
+from storage.embedded.sqlite import row_of, rows_of
 from storage.errors import Forbidden, NotFound, Refused
 
 NAMESPACE = re.compile(r"^local://")

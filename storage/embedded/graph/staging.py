@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import apsw
 
-from storage.embedded.graph.database import row_of, rows_of
 from storage.embedded.graph.diff import Difference, difference, paired, same
 from storage.embedded.graph.ranges import Entry, entry_from_text, entry_text
 from storage.embedded.graph.tree import (
@@ -20,6 +19,7 @@ from storage.embedded.graph.tree import (
     past_prefix,
     scan,
 )
+from storage.embedded.sqlite import row_of, rows_of
 
 PAGE_ROWS = 500
 

@@ -16,12 +16,12 @@ from starlette.responses import JSONResponse, Response
 
 from storage.embedded.errors import Unsupported, http_status
 from storage.embedded.graph.paging import Window
-from storage.embedded.http.grants import check_repository
+from storage.embedded.graph.version_graph import View
 from storage.embedded.http.metrics import Metrics
 from storage.embedded.http.transfer import limited
-from storage.embedded.keys.access_keys import Key, Right
+from storage.embedded.keys.access_keys import Key, Right, require
 from storage.embedded.keys.sessions import Keys
-from storage.embedded.lake import Lake, View
+from storage.embedded.lake import EmbeddedLake
 from storage.errors import Refused, StorageError
 
 MAX_JSON_BYTES = 8 << 20
@@ -47,7 +47,7 @@ class Body(BaseModel):
 class Service:
     """What every request shares."""
 
-    lake: Lake
+    lake: EmbeddedLake
     keys: Keys
     head_changes: anyio.CapacityLimiter
     metrics: Metrics
@@ -70,14 +70,14 @@ class Call:
     def check_repository(self, right: Right, repository: str) -> None:
         """For a repository that the body names. Raises: Unauthenticated."""
         if self.key is not None:
-            check_repository(self.key, right, repository)
+            require(self.key.may(right, repository))
 
     def may_see(self, repository: str) -> bool:
         """Whether the key has anything to do with a repository."""
         return self.key is not None and self.key.may_see(repository)
 
     @property
-    def lake(self) -> Lake:
+    def lake(self) -> EmbeddedLake:
         """The lake asked."""
         return self.service.lake
 

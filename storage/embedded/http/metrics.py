@@ -8,9 +8,8 @@ import apsw
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
-from storage.embedded.graph.database import row_of
-from storage.embedded.lake import Lake
-from storage.embedded.upkeep.collection import Collected
+from storage.embedded.lake import EmbeddedLake
+from storage.embedded.sqlite import row_of
 
 SECONDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 API, GATEWAY = "api", "gateway"
@@ -19,7 +18,7 @@ API, GATEWAY = "api", "gateway"
 class Metrics:
     """The counters of one server, and a look at its lake at every scrape."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: EmbeddedLake) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_LakeCollector(lake))
         registry = self._registry
@@ -78,12 +77,12 @@ class Metrics:
         self._received.labels(service).inc(received)
         self._sent.labels(service).inc(sent)
 
-    def collected(self, done: Collected) -> None:
+    def count_collection(self, commits: int, objects: int, octets: int) -> None:
         """Count a garbage collection."""
         self._collections.inc()
-        self._removed.labels("commits").inc(done.commits)
-        self._removed.labels("objects").inc(done.objects)
-        self._freed.inc(done.octets)
+        self._removed.labels("commits").inc(commits)
+        self._removed.labels("objects").inc(objects)
+        self._freed.inc(octets)
 
     def text(self) -> bytes:
         """In Prometheus's text format."""
@@ -97,7 +96,7 @@ class _Registered(Protocol):
 class _LakeCollector(_Registered):
     """Numbers that are read from the lake itself."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: EmbeddedLake) -> None:
         self._lake = lake
 
     def describe(self) -> list[GaugeMetricFamily]:

@@ -13,7 +13,7 @@ from storage.embedded.bytes.blobs import CHUNK_BYTES, Incoming, Written
 from storage.embedded.bytes.sendfile import FILES, FilePart
 from storage.embedded.errors import BadRange, TooLarge
 from storage.embedded.graph.ranges import Entry
-from storage.embedded.lake import Lake
+from storage.embedded.lake import EmbeddedLake
 from storage.errors import Damaged, Refused
 
 MAX_BODY_BYTES = 5 << 30
@@ -35,7 +35,7 @@ class Span:
 
 
 async def store(
-    lake: Lake,
+    lake: EmbeddedLake,
     chunks: AsyncIterator[bytes],
     check: Callable[[Incoming], None] | None = None,
     *,
@@ -65,7 +65,7 @@ async def store(
 class _Writing:
     """Appends in a thread, one at a time, while the next bytes are received."""
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: EmbeddedLake) -> None:
         self._lake = lake
         self._under_way: asyncio.Future[Incoming] | None = None
 
@@ -125,7 +125,7 @@ def span_of(header: str, size: int) -> Span:
 
 
 async def send(
-    lake: Lake, entry: Entry, span: Span | None, headers: dict[str, str], *, name: str
+    lake: EmbeddedLake, entry: Entry, span: Span | None, headers: dict[str, str], *, name: str
 ) -> Response:
     """The bytes as a response; small ones at once, others in parts as the client takes them.
 
@@ -146,7 +146,7 @@ async def send(
 class _Reading:
     """An opened blob, part after part; the first is read at once."""
 
-    def __init__(self, lake: Lake, entry: Entry, span: Span, name: str) -> None:
+    def __init__(self, lake: EmbeddedLake, entry: Entry, span: Span, name: str) -> None:
         self._name = name
         with _named(name):
             self.file = lake.blobs.open(entry.digest, entry.size)
@@ -192,14 +192,14 @@ class _Parts(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _append(lake: Lake, incoming: Incoming | None, chunk: bytearray) -> Incoming:
+def _append(lake: EmbeddedLake, incoming: Incoming | None, chunk: bytearray) -> Incoming:
     incoming = incoming or lake.blobs.receive()
     incoming.write(chunk)
     return incoming
 
 
 def _finish(
-    lake: Lake,
+    lake: EmbeddedLake,
     incoming: Incoming | None,
     chunk: bytearray,
     check: Callable[[Incoming], None] | None,
@@ -229,7 +229,7 @@ def _suffix(length: int, size: int) -> Span:
     return Span(max(size - length, 0), size)
 
 
-def _whole(lake: Lake, entry: Entry, span: Span, name: str) -> bytes:
+def _whole(lake: EmbeddedLake, entry: Entry, span: Span, name: str) -> bytes:
     with _named(name):
         return b"".join(lake.blobs.read(entry.digest, entry.size, span.start, span.stop))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fnmatch import fnmatchcase
 
+from storage.embedded.errors import Unauthenticated
 from storage.errors import Refused
 
 ADMIN = "admin"
@@ -112,3 +113,9 @@ def new_key(name: str, grants: tuple[Grant, ...]) -> Key:
     # 20 characters, the most that lakeFS takes for an id; 240 random bits as the secret.
     key_id = "AKIA" + secrets.token_hex(8).upper()
     return Key(key_id, name, secrets.token_urlsafe(30), grants)
+
+
+def require(allowed: bool) -> None:
+    """Raises: Unauthenticated, as lakeFS does, if a key's grants are not enough."""
+    if not allowed:
+        raise Unauthenticated("insufficient permissions")

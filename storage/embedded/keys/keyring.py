@@ -18,8 +18,8 @@ from pathlib import Path
 import apsw
 
 from storage.embedded.errors import Exists
-from storage.embedded.graph.database import row_of, rows_of
 from storage.embedded.keys.access_keys import Grant, Key, new_key
+from storage.embedded.sqlite import row_of, rows_of
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
 BUSY_MS = 10_000

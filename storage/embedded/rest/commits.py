@@ -16,8 +16,8 @@ from storage.embedded.graph.heads import Message
 from storage.embedded.graph.paging import Folded
 from storage.embedded.graph.refs import resolve_commit
 from storage.embedded.graph.repositories import get_repository
+from storage.embedded.graph.version_graph import View
 from storage.embedded.http.calls import Body, Call, empty, listing, reply
-from storage.embedded.lake import View
 from storage.errors import NotFound, Refused
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")

@@ -1,8 +1,6 @@
 """Objects over REST: read, describe, list, delete, copy."""
 
 import re
-import time
-from dataclasses import replace
 from email.utils import formatdate
 from typing import Any
 
@@ -21,7 +19,7 @@ from storage.embedded.http.calls import (
     reply,
 )
 from storage.embedded.http.transfer import Span, send, span_of
-from storage.embedded.lake import Lake, View
+from storage.embedded.lake import EmbeddedLake
 from storage.errors import NotFound, Refused, StorageError
 
 _RANGE = re.compile(r"bytes=([0-9]*-[0-9]*,? ?)+")
@@ -179,7 +177,7 @@ async def copy(call: Call) -> Response:
         raise Unsupported("Not Implemented")
     to = call.required("dest_path")
     entry = await call.write(
-        copy_object,
+        objects.copy_object,
         (call.path("repository"), body.src_ref or call.path("branch"), body.src_path),
         (call.path("repository"), call.path("branch"), to),
         force=body.force,
@@ -212,25 +210,7 @@ async def may_upload(call: Call) -> Response:
     return empty()
 
 
-def copy_object(
-    view: View,
-    source: tuple[str, str, str],
-    target: tuple[str, str, str],
-    *,
-    force: bool = False,
-    metadata: dict[str, str] | None = None,
-) -> Entry:
-    """Stage the entry of `source` at `target`, both (repository, ref, path)."""
-    objects.check_destination(view, *target[:2])
-    found = objects.find_object(view, *source)
-    made = replace(found, modified_s=int(time.time()))
-    if metadata is not None:
-        made = made.with_metadata(metadata)
-    objects.put_object(view, *target, made, force=force)
-    return made
-
-
-def stats(lake: Lake, path: str, entry: Entry) -> dict[str, Any]:
+def stats(lake: EmbeddedLake, path: str, entry: Entry) -> dict[str, Any]:
     """An object as lakeFS describes it."""
     return {
         "checksum": entry.etag,

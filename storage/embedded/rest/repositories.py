@@ -9,6 +9,7 @@ from storage.embedded.errors import Unsupported
 from storage.embedded.graph import repositories
 from storage.embedded.graph.paging import Page
 from storage.embedded.graph.repositories import Repository
+from storage.embedded.graph.version_graph import View
 from storage.embedded.http.calls import (
     MAX_JSON_BYTES,
     Body,
@@ -19,7 +20,6 @@ from storage.embedded.http.calls import (
 )
 from storage.embedded.http.transfer import limited
 from storage.embedded.keys.access_keys import Right
-from storage.embedded.lake import View
 from storage.errors import Refused
 
 

@@ -1,9 +1,15 @@
-"""The server itself over REST: health, configuration, who one is, logging in."""
+"""The server itself over REST: health, configuration, who one is, logging in; its upkeep."""
 
+from dataclasses import asdict
+from functools import partial
+
+from anyio import to_thread
+from pydantic import Field
 from starlette.responses import Response
 
 from storage.embedded.http.calls import Body, Call, empty, reply
 from storage.embedded.keys.sessions import issue_token
+from storage.embedded.upkeep.collection import DEFAULT_GRACE_S, collect
 
 LAKEFS_VERSION = "1.84.0"
 """The release whose API this server follows."""
@@ -37,6 +43,13 @@ class LoginBody(Body):
 
     access_key_id: str
     secret_access_key: str
+
+
+class Collection(Body):
+    """Which garbage may go."""
+
+    grace_s: float = Field(default=DEFAULT_GRACE_S, ge=0, allow_inf_nan=False)
+    dry_run: bool = False
 
 
 async def health(_: Call) -> Response:
@@ -91,6 +104,16 @@ async def login(call: Call) -> Response:
     return reply({"token": token, "token_expiration": expires_s})
 
 
+async def gc(call: Call) -> Response:
+    """Collect garbage while everybody goes on."""
+    asked = await call.body(Collection)
+    work = partial(collect, call.lake, grace_s=asked.grace_s, dry_run=asked.dry_run)
+    done = await to_thread.run_sync(work, limiter=call.service.head_changes)
+    if not done.dry_run:
+        call.service.metrics.count_collection(done.commits, done.objects, done.octets)
+    return reply(asdict(done))
+
+
 OPEN = [
     ("GET", "/healthcheck", health),
     ("GET", "/setup_lakefs", setup_state),
@@ -103,3 +126,6 @@ ROUTES = [
     ("GET", "/user", current_user),
     ("POST", "/statistics", statistics),
 ]
+OWN_PREFIX = "/_headrace"
+"""Where this server answers what is not lakeFS's; only an admin key may ask."""
+OWN_ROUTES = [("POST", "/gc", gc)]

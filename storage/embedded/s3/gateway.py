@@ -9,9 +9,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from storage.embedded.graph.repositories import find_repository
+from storage.embedded.graph.version_graph import View
 from storage.embedded.http.calls import Service, strict_query
 from storage.embedded.http.metrics import GATEWAY
-from storage.embedded.lake import View
 from storage.embedded.s3 import listing, multipart, objects, sigv4
 from storage.embedded.s3.access import COPY_SOURCE, check_request
 from storage.embedded.s3.errors import CODES, S3Refused, code_of, status_of

@@ -13,8 +13,8 @@ from storage.embedded.graph.paging import Folded, Page, Window
 from storage.embedded.graph.ranges import Entry
 from storage.embedded.graph.refs import Branch
 from storage.embedded.graph.tree import Item
+from storage.embedded.graph.version_graph import View
 from storage.embedded.keys.access_keys import Key
-from storage.embedded.lake import View
 from storage.embedded.s3.errors import S3Refused
 from storage.embedded.s3.requests import S3Call
 from storage.embedded.s3.xml import Content, document, timestamp

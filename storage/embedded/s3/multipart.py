@@ -13,15 +13,16 @@ from starlette.responses import Response
 from storage.embedded.bytes.blobs import CHUNK_BYTES, Written
 from storage.embedded.errors import DiskFull
 from storage.embedded.graph import objects
-from storage.embedded.graph.database import row_of, rows_of
 from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.version_graph import View
 from storage.embedded.http.transfer import MAX_DIGITS, Span, span_of
-from storage.embedded.lake import Lake, View
+from storage.embedded.lake import EmbeddedLake
 from storage.embedded.s3.access import check_source, copy_source
 from storage.embedded.s3.errors import S3Refused
 from storage.embedded.s3.objects import DEFAULT_TYPE, MAX_XML_BYTES, check_target
 from storage.embedded.s3.requests import S3Call
 from storage.embedded.s3.xml import Content, document, read_records, timestamp
+from storage.embedded.sqlite import row_of, rows_of
 from storage.errors import Refused
 
 MAX_PART = 10_000
@@ -156,7 +157,7 @@ async def abort(call: S3Call) -> Response:
     return Response(status_code=204)
 
 
-def remove_orphans(lake: Lake) -> None:
+def remove_orphans(lake: EmbeddedLake) -> None:
     """Delete part files that no upload knows: a crash may leave some."""
     known = lake.read(lambda view: {row[0] for row in rows_of(view.rows, "SELECT file FROM part")})
     for file in lake.blobs.parts.iterdir():
@@ -184,7 +185,7 @@ def _copied_span(header: str | None, size: int) -> Span:
         return Span(0, size)
 
 
-def _copy(lake: Lake, source: Entry, span: Span, file: str) -> Written:
+def _copy(lake: EmbeddedLake, source: Entry, span: Span, file: str) -> Written:
     incoming = lake.blobs.receive()
     try:
         for chunk in lake.blobs.read(source.digest, source.size, span.start, span.stop):
@@ -271,7 +272,7 @@ def _chosen(records: Sequence[dict[str, str]], parts: dict[int, Part]) -> list[P
     return chosen
 
 
-def _join(lake: Lake, parts: Sequence[Part]) -> Written:
+def _join(lake: EmbeddedLake, parts: Sequence[Part]) -> Written:
     incoming = lake.blobs.receive()
     try:
         for part in parts:
@@ -312,7 +313,7 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _unlink(lake: Lake, files: Sequence[str]) -> None:
+def _unlink(lake: EmbeddedLake, files: Sequence[str]) -> None:
     for file in files:
         (lake.blobs.parts / file).unlink(missing_ok=True)
 

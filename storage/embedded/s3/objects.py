@@ -9,10 +9,9 @@ from storage.embedded.graph import objects
 from storage.embedded.graph.ranges import Entry, entry
 from storage.embedded.graph.refs import check_branch, get_branch
 from storage.embedded.graph.repositories import get_repository
+from storage.embedded.graph.version_graph import View
 from storage.embedded.http.transfer import Span, send, span_of
 from storage.embedded.keys.access_keys import Right
-from storage.embedded.lake import View
-from storage.embedded.rest.objects import copy_object
 from storage.embedded.s3.access import check_source, copy_source, is_unmodified, require
 from storage.embedded.s3.errors import S3Refused, code_of
 from storage.embedded.s3.requests import S3Call, check_supported
@@ -77,7 +76,7 @@ async def copy(call: S3Call) -> Response:
     replaced = call.headers.get("x-amz-metadata-directive") == "REPLACE"
     metadata = call.metadata() if replaced else None
     await call.read(check_target, call, absent=False)
-    made = await call.write(copy_object, source, call.target.names, metadata=metadata)
+    made = await call.write(objects.copy_object, source, call.target.names, metadata=metadata)
     shown = [("LastModified", timestamp(made.modified_s)), ("ETag", f'"{made.etag}"')]
     return document("CopyObjectResult", shown)
 

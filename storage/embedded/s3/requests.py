@@ -15,10 +15,11 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from storage.embedded.bytes.blobs import Incoming, Written
+from storage.embedded.graph.version_graph import View
 from storage.embedded.http.calls import Service
 from storage.embedded.http.transfer import check_size, store
 from storage.embedded.keys.access_keys import Key
-from storage.embedded.lake import Lake, View
+from storage.embedded.lake import EmbeddedLake
 from storage.embedded.s3.checksums import CHECKSUM, Digest, check_checksum, start_checksum
 from storage.embedded.s3.chunked import FORMS, ChunkedBody
 from storage.embedded.s3.errors import S3Refused
@@ -55,7 +56,7 @@ class S3Call:
     signature: Signature
 
     @property
-    def lake(self) -> Lake:
+    def lake(self) -> EmbeddedLake:
         """The lake asked."""
         return self.service.lake
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from storage.embedded.bytes.blobs import lake_blob_problem
 from storage.embedded.graph.commits import get_commit
 from storage.embedded.graph.ranges import Entry
-from storage.embedded.lake import GRAPH, SUSPECT, Lake, View
+from storage.embedded.graph.version_graph import View
+from storage.embedded.lake import GRAPH, SUSPECT, EmbeddedLake
 from storage.embedded.upkeep.backups import newest_backup
 from storage.embedded.upkeep.check import Report, check
 from storage.embedded.upkeep.reach import refs, staged_entries
@@ -16,7 +17,7 @@ SAMPLED_TREES = 32
 SAMPLED_OBJECTS = 64
 
 
-def open_sound(root: Path) -> Lake:
+def open_sound(root: Path) -> EmbeddedLake:
     """Open the lake if every ref leads to a readable tree and a sample of objects is there.
 
     After a failed sync every byte is read first. Raises: Damaged with what to do, and whatever
@@ -25,7 +26,7 @@ def open_sound(root: Path) -> Lake:
     try:
         if (root / SUSPECT).exists() and (root / GRAPH).exists():
             _require_sound(check(root))
-        lake = Lake(root)
+        lake = EmbeddedLake(root)
         try:
             lake.read(lambda view: _look(view, root))
             (root / SUSPECT).unlink(missing_ok=True)

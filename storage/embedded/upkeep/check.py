@@ -12,8 +12,9 @@ import apsw
 
 from storage.embedded.bytes.blobs import blob_problem, lake_blob_problem
 from storage.embedded.bytes.folder_locks import bytes_stay
-from storage.embedded.graph.database import check_version, connect, rows_of
+from storage.embedded.graph.database import check_version
 from storage.embedded.lake import GRAPH
+from storage.embedded.sqlite import connect, rows_of
 from storage.embedded.upkeep.damage import Holding, holding
 from storage.embedded.upkeep.reach import Named, Walk, all_commits, ref_commits, staged_entries
 from storage.errors import Damaged, NotFound

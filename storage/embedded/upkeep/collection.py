@@ -23,8 +23,9 @@ import apsw
 
 from storage.embedded.bytes.folder_locks import bytes_go
 from storage.embedded.graph.commits import NS
-from storage.embedded.graph.database import rows_of
-from storage.embedded.lake import Lake, View
+from storage.embedded.graph.version_graph import View
+from storage.embedded.lake import EmbeddedLake
+from storage.embedded.sqlite import rows_of
 from storage.embedded.upkeep.reach import (
     Named,
     Seen,
@@ -58,7 +59,9 @@ class _Marked:
     doomed: dict[bytes, int] = field(default_factory=dict)
 
 
-def collect(lake: Lake, *, grace_s: float = DEFAULT_GRACE_S, dry_run: bool = False) -> Collected:
+def collect(
+    lake: EmbeddedLake, *, grace_s: float = DEFAULT_GRACE_S, dry_run: bool = False
+) -> Collected:
     """Remove what nothing reaches and what is older than the grace.
 
     Raises: Damaged, with nothing removed, if the graph cannot be walked; Unavailable while a
@@ -81,15 +84,15 @@ def collect(lake: Lake, *, grace_s: float = DEFAULT_GRACE_S, dry_run: bool = Fal
             lake.condemned.clear()
 
 
-def _carry_out(lake: Lake, marked: _Marked, nodes: set[str]) -> Collected:
-    with lake.publishing.closed():
+def _carry_out(lake: EmbeddedLake, marked: _Marked, nodes: set[str]) -> Collected:
+    with lake.publishing.hold_alone():
         commits = lake.write(partial(_judge, lake, marked, nodes))
     swept = sum(lake.write(partial(_sweep_nodes, batch=batch)) for batch in _batches(sorted(nodes)))
     gone = [size for digest, size in marked.doomed.items() if lake.blobs.remove(digest)]
     return Collected(False, commits, swept, len(gone), sum(gone))
 
 
-def _old_blobs(lake: Lake, young_ns: int) -> dict[bytes, int]:
+def _old_blobs(lake: EmbeddedLake, young_ns: int) -> dict[bytes, int]:
     return {
         digest: found.st_size
         for digest, found in lake.blobs.stored()
@@ -97,7 +100,7 @@ def _old_blobs(lake: Lake, young_ns: int) -> dict[bytes, int]:
     }
 
 
-def _grown_young(lake: Lake, marked: _Marked) -> Iterator[bytes]:
+def _grown_young(lake: EmbeddedLake, marked: _Marked) -> Iterator[bytes]:
     """Those that arrived again before they were condemned, however late they will be staged."""
     for digest in marked.doomed:
         with suppress(FileNotFoundError):
@@ -121,7 +124,7 @@ def _reached(marked: _Marked, rows: apsw.Connection) -> Iterator[bytes]:
     yield from (bytes.fromhex(value.digest) for _, _, value in staged_entries(rows))
 
 
-def _judge(lake: Lake, marked: _Marked, nodes: set[str], view: View) -> int:
+def _judge(lake: EmbeddedLake, marked: _Marked, nodes: set[str], view: View) -> int:
     """Pardon what became reachable, delete the commits that nothing reaches; how many."""
     # A list first: uploads wait while the set is held.
     lake.blobs.pardon(list(_reached(marked, view.rows)))

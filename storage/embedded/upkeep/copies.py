@@ -7,10 +7,10 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from storage.embedded.bytes.blobs import blob_path, blob_problem, sync_folder
+from storage.embedded.bytes.blobs import blob_path, blob_problem
 from storage.embedded.bytes.erasure import is_erased, mark_erased
-from storage.embedded.graph.database import connect
-from storage.embedded.lake import make_durable_folder
+from storage.embedded.disk import make_durable_folder, sync_folder
+from storage.embedded.sqlite import connect
 from storage.embedded.upkeep.check import Tell
 from storage.embedded.upkeep.reach import Walk, all_commits, staged_entries
 from storage.errors import Damaged

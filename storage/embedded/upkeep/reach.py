@@ -7,10 +7,10 @@ from functools import partial
 import apsw
 
 from storage.embedded.graph.commits import Commit, find_commit
-from storage.embedded.graph.database import rows_of
 from storage.embedded.graph.ranges import Entry, entry_from_text
 from storage.embedded.graph.tree import Cache, Caches, Item, Nodes
-from storage.embedded.lake import load_node
+from storage.embedded.graph.version_graph import load_node
+from storage.embedded.sqlite import rows_of
 from storage.errors import Damaged
 
 Named = tuple[str, str]

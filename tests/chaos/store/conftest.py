@@ -15,8 +15,8 @@ import pytest
 
 from storage.embedded.graph.objects import list_objects
 from storage.embedded.graph.paging import Window
-from storage.embedded.lake import Lake as EmbeddedLake
-from storage.embedded.lake import View
+from storage.embedded.graph.version_graph import View
+from storage.embedded.lake import EmbeddedLake
 from storage.embedded.upkeep.boot import open_sound
 from storage.embedded.upkeep.check import check
 from storage.embedded.upkeep.reach import refs

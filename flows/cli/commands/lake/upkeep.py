@@ -76,7 +76,7 @@ def restore(
     from flows.cli.terminal import show_json, tell
     from flows.machine.lake_folder import lake_folder
     from flows.settings import Settings
-    from storage.embedded.upkeep.restore import restore as restore_lake
+    from storage.embedded.upkeep.backups import restore as restore_lake
 
     made = restore_lake(folder, lake_folder(Settings.load()), tell=tell)
     if as_json:

@@ -10,7 +10,7 @@ from flows.machine.process_records import ProcessRecord, ProcessRecords
 from flows.machine.processes import find
 from flows.machine.services import LAKE
 from flows.settings import Settings
-from storage.embedded.lake import Lake
+from storage.embedded.lake import EmbeddedLake
 from storage.errors import NotFound, Unavailable
 from tests.unit.flows.machine.conftest import FakePrefect
 
@@ -28,7 +28,7 @@ def test_there_is_nothing_to_collect_without_a_lake(settings: Settings) -> None:
 
 
 def test_a_lake_that_nobody_serves_is_collected_here(settings: Settings) -> None:
-    Lake(settings.home / "lake").close()
+    EmbeddedLake(settings.home / "lake").close()
     found = lake_folder.collect_garbage(settings, grace_s=0, dry_run=True)
     assert (found.dry_run, found.objects, found.octets) == (True, 0, 0)
 
@@ -48,7 +48,7 @@ def test_a_served_lake_is_asked_where_up_started_it(
     assert me is not None
     started = ProcessRecord(LAKE, me.pid, me.birth, "2026-01-01", prefect.address, "", 0)
     ProcessRecords(settings.home).write(started)
-    with closing(Lake(settings.home / "lake")):
+    with closing(EmbeddedLake(settings.home / "lake")):
         found = lake_folder.collect_garbage(settings, grace_s=60, dry_run=True)
     assert (found.commits, found.objects, found.octets) == (1, 2, 3)
     assert asked == [("/_headrace/gc", {"grace_s": 60, "dry_run": True})]
@@ -57,7 +57,7 @@ def test_a_served_lake_is_asked_where_up_started_it(
 def test_a_served_lake_that_does_not_answer_is_unavailable(settings: Settings) -> None:
     ensure_lake_key(settings)
     with (
-        closing(Lake(settings.home / "lake")),
+        closing(EmbeddedLake(settings.home / "lake")),
         pytest.raises(Unavailable, match="is running but does not answer"),
     ):
         lake_folder.collect_garbage(settings, grace_s=0, dry_run=True)

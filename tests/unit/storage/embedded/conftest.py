@@ -11,7 +11,7 @@ from storage.embedded.graph import branches, heads, objects, repositories
 from storage.embedded.graph.heads import Message
 from storage.embedded.graph.paging import Window
 from storage.embedded.graph.ranges import Entry, entry
-from storage.embedded.lake import Lake
+from storage.embedded.lake import EmbeddedLake
 
 SAID = Message("me", "m")
 
@@ -24,7 +24,7 @@ settings.load_profile("unhurried")
 class Kept:
     """One opened lake."""
 
-    lake: Lake
+    lake: EmbeddedLake
 
     @property
     def root(self) -> Path:
@@ -79,10 +79,10 @@ class Kept:
 
 @pytest.fixture
 def opened(tmp_path) -> Iterator[Callable[[Path], Kept]]:
-    lakes: list[Lake] = []
+    lakes: list[EmbeddedLake] = []
 
     def open_at(root: Path) -> Kept:
-        lakes.append(Lake(root))
+        lakes.append(EmbeddedLake(root))
         return Kept(lakes[-1])
 
     yield open_at

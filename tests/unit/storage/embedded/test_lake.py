@@ -14,7 +14,7 @@ from storage.embedded.graph import branches, heads, objects, repositories
 from storage.embedded.graph.heads import Message
 from storage.embedded.graph.paging import Window
 from storage.embedded.graph.ranges import Entry, entry
-from storage.embedded.lake import Lake
+from storage.embedded.lake import EmbeddedLake
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
 SAID = Message("me", "m")
@@ -22,7 +22,7 @@ SAID = Message("me", "m")
 
 @pytest.fixture
 def lake(tmp_path):
-    opened = Lake(tmp_path / "lake")
+    opened = EmbeddedLake(tmp_path / "lake")
     opened.write(
         lambda view: repositories.create_repository(
             view.rows, "repo", "local://repo", "main", read_only=False
@@ -32,7 +32,7 @@ def lake(tmp_path):
     opened.close()
 
 
-def made(content: bytes, lake: Lake) -> Entry:
+def made(content: bytes, lake: EmbeddedLake) -> Entry:
     incoming = lake.blobs.receive()
     incoming.write(content)
     written = lake.blobs.keep(incoming)
@@ -46,21 +46,21 @@ def made(content: bytes, lake: Lake) -> Entry:
     )
 
 
-def put(lake: Lake, key: str, content: bytes = b"x") -> None:
+def put(lake: EmbeddedLake, key: str, content: bytes = b"x") -> None:
     value = made(content, lake)
     lake.write(lambda view: objects.put_object(view, "repo", "main", key, value))
 
 
-def delete(lake: Lake, key: str) -> None:
+def delete(lake: EmbeddedLake, key: str) -> None:
     lake.write(lambda view: objects.delete_objects(view, "repo", "main", [key]))
 
 
-def shown(lake: Lake, ref: str = "main") -> list[str]:
+def shown(lake: EmbeddedLake, ref: str = "main") -> list[str]:
     found = lake.read(lambda view: objects.list_objects(view, "repo", ref, Window()))
     return [item[0] for item in found.results]
 
 
-def during_publish(lake: Lake, monkeypatch, act) -> None:
+def during_publish(lake: EmbeddedLake, monkeypatch, act) -> None:
     """Run `act` once, between a plan's snapshot and its publishing."""
     read, acted = lake.read, []
 
@@ -100,7 +100,7 @@ def test_an_overwrite_during_a_commit_is_not_lost(lake, monkeypatch):
     assert size("main") == made(b"new", lake).etag
 
 
-def with_work_to_merge(lake: Lake) -> None:
+def with_work_to_merge(lake: EmbeddedLake) -> None:
     lake.write(
         lambda view: branches.create_branch(view, "repo", "work", "main", hidden=False, force=False)
     )
@@ -192,7 +192,7 @@ def test_writes_that_wait_while_a_sync_fails_are_not_acknowledged(lake):
 
 def test_two_processes_cannot_hold_one_folder(lake):
     with pytest.raises(Unavailable, match="another process"):
-        Lake(lake.root)
+        EmbeddedLake(lake.root)
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "remove"])
@@ -246,7 +246,7 @@ def test_a_full_disk_is_said_and_passes(lake, monkeypatch):
 
 def test_a_lake_opens_again_as_it_was_left(tmp_path):
     root = tmp_path / "lake"
-    first = Lake(root)
+    first = EmbeddedLake(root)
     first.write(
         lambda view: repositories.create_repository(
             view.rows, "repo", "local://repo", "main", read_only=False
@@ -255,15 +255,15 @@ def test_a_lake_opens_again_as_it_was_left(tmp_path):
     put(first, "key")
     (root / "incoming" / "torn").write_bytes(b"half")
     first.close()
-    second = Lake(root)
+    second = EmbeddedLake(root)
     assert shown(second) == ["key"]
     assert list((root / "incoming").iterdir()) == []
     second.close()
 
 
 def test_a_lake_that_is_up_to_date_opens_without_a_write_so_also_on_a_full_disk(tmp_path):
-    Lake(tmp_path / "lake").close()
-    opened = Lake(tmp_path / "lake")
+    EmbeddedLake(tmp_path / "lake").close()
+    opened = EmbeddedLake(tmp_path / "lake")
     log = tmp_path / "lake" / "graph.sqlite-wal"
     written = log.stat().st_size if log.exists() else 0
     opened.close()
@@ -271,10 +271,10 @@ def test_a_lake_that_is_up_to_date_opens_without_a_write_so_also_on_a_full_disk(
 
 
 def test_a_table_that_came_later_is_added_to_an_earlier_graph(tmp_path):
-    Lake(tmp_path / "lake").close()
+    EmbeddedLake(tmp_path / "lake").close()
     with closing(apsw.Connection(str(tmp_path / "lake" / "graph.sqlite"))) as rows:
         rows.execute("DROP TABLE repository_metadata")
-    lake = Lake(tmp_path / "lake")
+    lake = EmbeddedLake(tmp_path / "lake")
     found = lake.read(
         lambda view: view.rows.execute("SELECT * FROM repository_metadata").fetchall()
     )
@@ -285,7 +285,7 @@ def test_a_table_that_came_later_is_added_to_an_earlier_graph(tmp_path):
 def test_a_graph_that_is_no_database_is_refused_by_name(tmp_path: Path):
     (tmp_path / "graph.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(Damaged, match=r"graph\.sqlite"):
-        Lake(tmp_path)
+        EmbeddedLake(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from storage.embedded.bytes.blobs import Blobs
 from storage.embedded.bytes.erasure import erase, is_erased
 from storage.embedded.bytes.folder_locks import bytes_stay
+from storage.embedded.disk import Health
 from storage.embedded.errors import Gone, http_status
-from storage.embedded.graph.database import Health
 from storage.errors import Damaged, Unavailable
 
 CONTENT = b"about somebody"

@@ -11,11 +11,11 @@ import apsw
 import pytest
 
 from storage.embedded.errors import Exists, Unauthenticated
-from storage.embedded.http.grants import check_route
 from storage.embedded.keys import keyring
 from storage.embedded.keys.access_keys import EVERYTHING, Grant, Key, Right
 from storage.embedded.keys.keyring import Keyring
 from storage.embedded.keys.sessions import Credentials, Keys, authenticate, issue_token
+from storage.embedded.rest.grants import check_route
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
 READ, WRITE = Right.READ, Right.WRITE

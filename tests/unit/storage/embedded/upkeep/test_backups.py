@@ -14,9 +14,8 @@ from storage.embedded.graph import repositories
 from storage.embedded.keys.access_keys import Grant
 from storage.embedded.keys.keyring import Keyring
 from storage.embedded.upkeep import backups, copies
-from storage.embedded.upkeep.backups import back_up, newest_backup, read_backup
+from storage.embedded.upkeep.backups import back_up, newest_backup, read_backup, restore
 from storage.embedded.upkeep.check import check
-from storage.embedded.upkeep.restore import restore
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
 

@@ -5,7 +5,7 @@ import json
 import apsw
 import pytest
 
-from storage.embedded.graph.database import check_sqlite
+from storage.embedded.sqlite import check_sqlite
 from storage.embedded.upkeep.backups import back_up
 from storage.embedded.upkeep.boot import open_sound
 from storage.embedded.upkeep.check import check

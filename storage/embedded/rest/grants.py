@@ -6,8 +6,7 @@ it for the rest. So a route added later is closed to narrow keys until someone l
 
 from collections.abc import Mapping
 
-from storage.embedded.errors import Unauthenticated
-from storage.embedded.keys.access_keys import Key, Right
+from storage.embedded.keys.access_keys import Key, Right, require
 
 _REPOSITORIES = "/repositories"
 _REPOSITORY = "/repositories/{repository}"
@@ -35,19 +34,9 @@ def check_route(key: Key, method: str, route: str, named: Mapping[str, str]) -> 
     right = Right.READ if method in ("GET", "HEAD") else Right.WRITE
     repository = named.get("repository")
     if repository is None:
-        _require(right is Right.READ or key.is_admin or (method, route) == _CREATES_REPOSITORY)
+        require(right is Right.READ or key.is_admin or (method, route) == _CREATES_REPOSITORY)
     elif (method, route) == _SHOWS_REPOSITORY:
-        _require(key.may_see(repository))
+        require(key.may_see(repository))
     else:
         ref = named.get("branch", named.get("ref")) if route in _WITHIN_REF else None
-        _require(key.may(right, repository, ref))
-
-
-def check_repository(key: Key, right: Right, repository: str) -> None:
-    """The same for a repository that a body names. Raises: Unauthenticated."""
-    _require(key.may(right, repository))
-
-
-def _require(allowed: bool) -> None:
-    if not allowed:
-        raise Unauthenticated("insufficient permissions")
+        require(key.may(right, repository, ref))

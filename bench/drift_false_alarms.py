@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from flows.monitor.drift import ColumnDrift, drift
+from flows.monitor.feature_checks import ColumnDrift, measure_drift
 from flows.profile.day_means import alarm_above
 from flows.profile.profile import Days, Profile, sketch_days
 from flows.profile.sketch import Sketch
@@ -102,7 +102,7 @@ def check_world(rows: pl.DataFrame, columns: list[str]) -> list[dict[str, bool]]
     sample = reference.select(columns).gather_every(KEPT_OF_REFERENCE)
     found = []
     for part in weeks(sketch_days(rest, profile.grid, day="day")):
-        moves = list(drift(part, profile))
+        moves = list(measure_drift(part, profile))
         week = rest.filter(pl.col("day").is_in(list(part))).select(columns)
         found.append(naive(week, sample, moves) | day_level(moves))
     return found
@@ -118,7 +118,7 @@ def power(rows: pl.DataFrame, columns: list[str], name: str, shift_sd: float) ->
     days = list(sketch_days(moved, profile.grid, day="day").items())
     hits = []
     for i in range(0, len(days) - 27, 28):
-        test = drift(dict(days[i : i + 28]), profile)[0].test
+        test = measure_drift(dict(days[i : i + 28]), profile)[0].test
         assert test is not None
         bar = alarm_above(
             test.dof, checks_per_false_alarm=CHECKS_PER_FALSE_ALARM, tests=len(columns), sides=2

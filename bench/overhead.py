@@ -39,7 +39,8 @@ from flows.learn.exported import PROFILE
 from flows.learn.fit import fit
 from flows.learn.window import prepare
 from flows.monitor.decide import decide
-from flows.monitor.observe import observe, served_rows
+from flows.monitor.evidence import ReleaseWindow
+from flows.monitor.observe import KnownData, observe
 from flows.monitor.rules import MonitorRules
 from flows.pipeline import Pipeline
 from flows.profile.performance import performance
@@ -217,19 +218,14 @@ def stage_monitor(lake: Lake, repo: str, predictions: pl.DataFrame, profile: byt
     start, end = month_bounds(3)
     data = lake.pin(repo)
     frames = {d.name: tables.scan(lake, data, d.name) for d in pipeline.datasets}
-    rows = served_rows(pipeline, predictions.lazy(), release="bench/1", start=start, end=end)
+    rules = MonitorRules(challenger_window=CUTOFF - month_bounds(1)[0])
     observed = observe(
-        pipeline,
-        frames,
-        rows,
-        release="bench/1",
-        profile=Profile.from_json(profile),
-        start=start,
-        end=end,
-        rules=MonitorRules(),
-        challenger_window=CUTOFF - month_bounds(1)[0],
+        KnownData(pipeline, frames, predictions.lazy()),
+        ReleaseWindow(pipeline.name, "bench/1", start, end),
+        Profile.from_json(profile),
+        rules,
     )
-    decide(observed.evidence, MonitorRules())
+    decide(observed.evidence, rules)
 
 
 def deployed_seconds() -> dict[str, float]:

@@ -199,7 +199,7 @@ class Demo:
                 f"The monitor run of {named} left no record.",
                 remedy=f"Look at its log in {self.context.settings.prefect_url}.",
             )
-        found = {e.decision.id: e.decision for e in ledger.entries(self.context.lake, data)}
+        found = {e.decision.id: e.decision for e in ledger.read_entries(self.context.lake, data)}
         return found[record.details["decision"]]
 
     def _follow(self, decision: Decision) -> None:

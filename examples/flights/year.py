@@ -38,7 +38,7 @@ def year(context: Context) -> list[Month]:
     monitored = {r.run_id: r for r in records.at(context.lake, data, stage="monitor")}
     trained = {r.details["decision"]: r for r in records.at(context.lake, data, stage="train")}
     released = _released(context)
-    decisions = {e.decision.id: e.decision for e in ledger.entries(context.lake, data)}
+    decisions = {e.decision.id: e.decision for e in ledger.read_entries(context.lake, data)}
     found = []
     for month in MONTHS:
         arrived = [r for r in ingested if _is_feed_of(r, month)]

@@ -8,19 +8,17 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
+from flows.ledger import DecisionState
 from flows.monitor.evidence import MonitorEvidence
-from flows.monitor.findings import Action, Finding, find, standing_breaches
+from flows.monitor.findings import Action, Finding, find_blocking_breaches, find_reason
 from flows.monitor.rules import MonitorRules
 from flows.profile.record import canonical_json
-
-RunState = Literal["none", "waiting", "running", "finished"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One entry of the trigger ledger.
+    """What to do about one release after one window, as the trigger ledger holds it.
 
     `alarm` tells whether the evidence asked for something, also where history held it back:
     then `action` is none and `reason` says what held it. `statistic` and `threshold` are those
@@ -44,44 +42,18 @@ class Decision:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PastDecision:
-    """What history must know of an earlier decision; `run` is its retraining's state."""
-
-    id: str
-    release: str
-    window_end: datetime
-    action: Action
-    alarm: bool
-    level: int
-    run: RunState
-
-    @classmethod
-    def of(cls, decision: Decision, *, run: RunState) -> "PastDecision":
-        """A ledger entry with the state of the run it started."""
-        return cls(
-            decision.id,
-            decision.release,
-            decision.window_end,
-            decision.action,
-            decision.alarm,
-            decision.level,
-            run,
-        )
-
-
 def decide(
-    evidence: MonitorEvidence, rules: MonitorRules, history: Sequence[PastDecision] = ()
+    evidence: MonitorEvidence, rules: MonitorRules, history: Sequence[DecisionState] = ()
 ) -> Decision:
     """What to do about one window, given what was done before.
 
     `history` may come in any order. The same evidence has the same id, whatever the history.
     """
-    finding = find(evidence, rules)
-    held = _held(evidence, rules, history) if finding.action == "retrain" else None
+    finding = find_reason(evidence, rules)
+    held = _hold_back(evidence, rules, history) if finding.action == "retrain" else None
     reason, why = held or (finding.reason, "")
     return Decision(
-        id=decision_id(evidence),
+        id=make_decision_id(evidence),
         pipeline=evidence.pipeline,
         release=evidence.release,
         window_start=evidence.window.start,
@@ -95,44 +67,47 @@ def decide(
         statistic=finding.statistic,
         threshold=finding.threshold,
         explanation=f"{finding.explanation} {why}".strip(),
-        notes=_notes(evidence, rules, finding),
+        notes=_write_notes(evidence, rules, finding),
     )
 
 
-def decision_id(evidence: MonitorEvidence) -> str:
+def make_decision_id(evidence: MonitorEvidence) -> str:
     """SHA-256 over pipeline, window, release and evidence: one decision, one retraining."""
     window = [t.astimezone(UTC).isoformat() for t in (evidence.window.start, evidence.window.end)]
     named = [evidence.pipeline, window, evidence.release, evidence.digest]
     return hashlib.sha256(canonical_json(named)).hexdigest()
 
 
-def _held(
+def _hold_back(
     evidence: MonitorEvidence,
     rules: MonitorRules,
-    history: Sequence[PastDecision],
+    history: Sequence[DecisionState],
 ) -> tuple[str, str] | None:
     """What holds a retraining back, and the sentence for it; None lets it go."""
     end = evidence.window.end
-    past = [h for h in history if h.id != decision_id(evidence)]
+    past = [h for h in history if h.id != make_decision_id(evidence)]
     if any(h.window_end > end for h in past):
         return "superseded", "Held: a later window has been decided."
-    if (seen := 1 + _alarms_before(past, evidence)) < rules.confirmations:
+    if (seen := 1 + _count_alarms_before(past, evidence)) < rules.confirmations:
         return "debounce", f"Held: alarm {seen} of {rules.confirmations} needed in a row."
     retrains = [h for h in past if h.action == "retrain"]
-    if any(_in_flight(h, end, rules.flight_deadline) for h in retrains):
+    if any(_is_in_flight(h, end, rules.flight_deadline) for h in retrains):
         return "single-flight", "Held: a retraining is under way."
     if any(end - h.window_end < rules.cool_down for h in retrains):
-        return "cool-down", f"Held: the last retraining is less than {_days(rules.cool_down)} old."
+        return (
+            "cool-down",
+            f"Held: the last retraining is less than {_name_days(rules.cool_down)} old.",
+        )
     recent = sum(end - h.window_end < rules.budget_period for h in retrains)
     if recent >= rules.retrain_budget:
         return (
             "budget",
-            f"Held: {recent} retrainings in {_days(rules.budget_period)} is the budget.",
+            f"Held: {recent} retrainings in {_name_days(rules.budget_period)} is the budget.",
         )
     return None
 
 
-def _alarms_before(past: Sequence[PastDecision], evidence: MonitorEvidence) -> int:
+def _count_alarms_before(past: Sequence[DecisionState], evidence: MonitorEvidence) -> int:
     """Windows in a row, up to this one, in which this release alarmed for a retraining."""
     windows: dict[datetime, bool] = {}
     for h in past:
@@ -147,19 +122,21 @@ def _alarms_before(past: Sequence[PastDecision], evidence: MonitorEvidence) -> i
     return count
 
 
-def _in_flight(past: PastDecision, end: datetime, deadline: timedelta) -> bool:
-    return past.run in ("waiting", "running") and end - past.window_end < deadline
+def _is_in_flight(past: DecisionState, end: datetime, deadline: timedelta) -> bool:
+    return past.asks and end - past.window_end < deadline
 
 
-def _days(period: timedelta) -> str:
+def _name_days(period: timedelta) -> str:
     return f"{period / timedelta(days=1):g} days"
 
 
-def _notes(evidence: MonitorEvidence, rules: MonitorRules, finding: Finding) -> tuple[str, ...]:
+def _write_notes(
+    evidence: MonitorEvidence, rules: MonitorRules, finding: Finding
+) -> tuple[str, ...]:
     """What does not decide but helps a person: caution, features that moved, the forecast."""
     notes = [finding.caution] if finding.caution else []
-    standing = standing_breaches(evidence, rules)
-    if mended := sorted({f"{b.column} on {b.day}" for b in evidence.breaches if b not in standing}):
+    blocking = find_blocking_breaches(evidence, rules)
+    if mended := sorted({f"{b.column} on {b.day}" for b in evidence.breaches if b not in blocking}):
         more = f" and {len(mended) - 3} more" if len(mended) > 3 else ""
         notes.append(f"Earlier breaches, which no longer block: {', '.join(mended[:3])}{more}.")
     if evidence.drift:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from typing import Literal
 
-from flows.monitor.contracts import Breach
 from flows.monitor.evidence import MonitorEvidence
+from flows.monitor.feature_checks import Breach
 from flows.monitor.rules import MonitorRules
 from flows.profile.day_means import DayTest, alarm_above
 
@@ -54,35 +54,39 @@ class _Question:
     caution: str = ""
 
 
-def find(evidence: MonitorEvidence, rules: MonitorRules) -> Finding:
+def find_reason(evidence: MonitorEvidence, rules: MonitorRules) -> Finding:
     """The finding of the first level that alarms, else of the witness that decides."""
-    if standing := standing_breaches(evidence, rules):
-        return _feed_finding(standing)
+    if blocking := find_blocking_breaches(evidence, rules):
+        return _report_feed(blocking)
     if not evidence.window.rows:
-        return _silent("empty-window", "No prediction falls into the window: nothing to judge.")
-    questions = _questions(evidence, rules)
+        return _report_nothing(
+            "empty-window", "No prediction falls into the window: nothing to judge."
+        )
+    questions = _ask(evidence, rules)
     if not questions:
-        return _silent("too-few-days", "Too few days with values to test: nothing to judge.")
+        return _report_nothing(
+            "too-few-days", "Too few days with values to test: nothing to judge."
+        )
     answers = [_answer(q, rules, len(questions)) for q in questions]
     return max(answers, key=lambda a: (a.alarms, a.statistic / a.threshold))
 
 
-def standing_breaches(evidence: MonitorEvidence, rules: MonitorRules) -> tuple[Breach, ...]:
+def find_blocking_breaches(evidence: MonitorEvidence, rules: MonitorRules) -> tuple[Breach, ...]:
     """Breaches late enough in the window to block: one bad day must not block for a month."""
     since = (evidence.window.end - rules.feed_memory).astimezone(UTC).date().isoformat()
     return tuple(breach for breach in evidence.breaches if breach.day >= since)
 
 
-def _questions(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
+def _ask(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
     window = evidence.window
     if window.labelled_rows >= rules.labelled_share * window.rows:
-        spoken = _challenger(evidence, rules) or _measured(evidence, rules)
-        if spoken:
-            return spoken
-    return _unlabelled(evidence, rules)
+        questions = _ask_challenger(evidence, rules) or _ask_labels(evidence, rules)
+        if questions:
+            return questions
+    return _ask_without_labels(evidence, rules)
 
 
-def _challenger(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
+def _ask_challenger(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
     test = evidence.advantage
     if test is None:
         return []
@@ -96,7 +100,7 @@ def _challenger(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Questio
     return [_Question("challenger-advantage", 2, test, sentence, rules.material_nats)]
 
 
-def _measured(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
+def _ask_labels(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
     questions = []
     if rise := evidence.loss_rise:
         sentence = (
@@ -113,7 +117,7 @@ def _measured(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]
     return questions
 
 
-def _unlabelled(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
+def _ask_without_labels(evidence: MonitorEvidence, rules: MonitorRules) -> list[_Question]:
     questions = []
     if rise := evidence.estimated_rise:
         sentence = (
@@ -159,12 +163,12 @@ def _answer(question: _Question, rules: MonitorRules, tests: int) -> Finding:
         question.level,
         statistic,
         threshold,
-        _sentence(question, statistic, threshold, estimate, rules),
+        _write_sentence(question, statistic, threshold, estimate, rules),
         question.caution,
     )
 
 
-def _sentence(
+def _write_sentence(
     question: _Question, statistic: float, threshold: float, estimate: float, rules: MonitorRules
 ) -> str:
     sign = "|t|" if question.sides == 2 else "t"
@@ -177,7 +181,7 @@ def _sentence(
     return f"{text})."
 
 
-def _feed_finding(found: tuple[Breach, ...]) -> Finding:
+def _report_feed(found: tuple[Breach, ...]) -> Finding:
     worst = found[0]
     columns = sorted({breach.column for breach in found})
     others = f"; also {', '.join(c for c in columns if c != worst.column)}" if columns[1:] else ""
@@ -190,5 +194,5 @@ def _feed_finding(found: tuple[Breach, ...]) -> Finding:
     return Finding("fix-feed", worst.rule, 1, worst.observed, worst.limit, explanation)
 
 
-def _silent(reason: str, explanation: str) -> Finding:
+def _report_nothing(reason: str, explanation: str) -> Finding:
     return Finding("insufficient", reason, 0, 0.0, 0.0, explanation)

@@ -1,113 +1,120 @@
 """What was served in a window, put beside the truth and beside a fresh challenger."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
+from flows.context import Context
 from flows.errors import EmptyWindow
 from flows.learn.dataset import training_frame
 from flows.learn.fit import fit
-from flows.monitor.contracts import FeedRules
-from flows.monitor.evidence import MonitorEvidence, gather
+from flows.learn.window import by_day
+from flows.monitor.evidence import MonitorEvidence, ReleaseWindow, ServedWindow, gather
 from flows.monitor.rules import MonitorRules
 from flows.pipeline import Pipeline
 from flows.profile.day_means import DayTest
-from flows.profile.performance import challenger_advantage, labelled
-from flows.profile.profile import Days, Profile, sketch_days
+from flows.profile.performance import challenger_advantage, keep_labelled
+from flows.profile.profile import Profile, sketch_days
+from flows.tables import PREDICTIONS, predictions_dataset
 from storage.features import Frames
+from storage.lake import Pin
+
+# Judged if no other window was asked for.
+WINDOW = timedelta(days=28)
 
 
 @dataclass(frozen=True)
-class Observed:
-    """One window: its day sketches, its scored rows (see `performance`) and the evidence."""
+class KnownData:
+    """A pipeline's datasets at one commit, and what was predicted by then."""
 
-    days: Days
-    scored: pl.DataFrame
+    pipeline: Pipeline
+    frames: Frames
+    predictions: pl.LazyFrame
+
+    @classmethod
+    def at(cls, context: Context, pin: Pin) -> "KnownData":
+        """What the pin holds. Raises: NotFound for a dataset without a batch."""
+        pipeline, found = context.pipeline, context.scan(pin, PREDICTIONS)
+        if found is None:
+            found = predictions_dataset(pipeline).contract.create_empty().lazy()
+        return cls(pipeline, context.frames(pin), found)
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One window as it was served, and the evidence gathered from it."""
+
+    served: ServedWindow
     evidence: MonitorEvidence
 
 
-def served_rows(
-    pipeline: Pipeline, predictions: pl.LazyFrame, *, release: str, start: datetime, end: datetime
-) -> pl.DataFrame:
-    """The last prediction of each key that the release made for [start, end), in time order."""
-    within = (pl.col("at") >= start) & (pl.col("at") < end) & (pl.col("release") == release)
-    rows = predictions.filter(within).sort("predicted_at").collect()
-    last = rows.unique(pipeline.key, keep="last", maintain_order=True)
-    return last.sort("at", maintain_order=True).with_columns(day=pl.col("at").dt.date())
+def choose_days(
+    start: datetime | None, end: datetime | None, *, scheduled: datetime | None, now: datetime
+) -> tuple[datetime, datetime]:
+    """What was asked for; else the 28 whole days before the scheduled start, or before now."""
+    if end is None:
+        end = (scheduled or now).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return start or end - WINDOW, end
 
 
 def observe(
-    pipeline: Pipeline,
-    frames: Frames,
-    served: pl.DataFrame,
-    *,
-    release: str,
-    profile: Profile,
-    start: datetime,
-    end: datetime,
-    rules: MonitorRules,
-    challenger_window: timedelta,
-) -> Observed:
-    """Evidence on the window from what was served in it.
-
-    The challenger is fitted on what was known before the window and scores the very features
-    that were served, so that the two differ in nothing but what they learned from.
-    """
-    scored = _labelled(pipeline, frames, served)
-    scored = _challenged(pipeline, frames, scored, start=start, window=challenger_window)
-    days = sketch_days(served, profile.grid, day="day") if served.height else {}
-    evidence = gather(
-        pipeline=pipeline.name,
-        release=release,
-        start=start,
-        end=end,
-        profile=profile,
-        days=days,
-        scored=scored,
-        feed_rules=FeedRules(),
-        failure_margin=rules.failure_nats,
-    )
-    return Observed(days, scored, evidence)
+    known: KnownData, window: ReleaseWindow, profile: Profile, rules: MonitorRules
+) -> Observation:
+    """Evidence on the window from what was served in it."""
+    rows = select_served(known, window)
+    scored = add_challenger(known, add_labels(known, rows), window, rules)
+    days = sketch_days(rows, profile.grid, day="day") if rows.height else {}
+    served = ServedWindow(window, days, scored)
+    return Observation(served, gather(served, profile, rules))
 
 
-def advantage_over(
-    pipeline: Pipeline,
-    frames: Frames,
-    served: pl.DataFrame,
-    *,
-    start: datetime,
-    challenger_window: timedelta,
+def measure_advantage(
+    known: KnownData, window: ReleaseWindow, rules: MonitorRules
 ) -> DayTest | None:
     """What a challenger of that time would have gained, by the labels there are now."""
-    scored = _labelled(pipeline, frames, served)
-    if labelled(scored).is_empty():
+    scored = add_labels(known, select_served(known, window))
+    if keep_labelled(scored).is_empty():
         return None
-    scored = _challenged(pipeline, frames, scored, start=start, window=challenger_window)
+    scored = add_challenger(known, scored, window, rules)
     try:
         return challenger_advantage(scored) if "challenger_score" in scored.columns else None
     except EmptyWindow:
         return None
 
 
-def _labelled(pipeline: Pipeline, frames: Frames, served: pl.DataFrame) -> pl.DataFrame:
-    labels = pipeline.labels(frames).select(pipeline.key, "label").collect()
-    return served.join(labels, on=pipeline.key, how="left", maintain_order="left")
+def select_served(known: KnownData, window: ReleaseWindow) -> pl.DataFrame:
+    """The last prediction of each key that the release made in the window, in time order."""
+    within = (pl.col("at") >= window.start) & (pl.col("at") < window.end)
+    served = known.predictions.filter(within & (pl.col("release") == window.release))
+    rows = served.sort("predicted_at").collect()
+    last = rows.unique(known.pipeline.key, keep="last", maintain_order=True)
+    return by_day(last.sort("at", maintain_order=True))
 
 
-def _challenged(
-    pipeline: Pipeline,
-    frames: Frames,
-    scored: pl.DataFrame,
-    *,
-    start: datetime,
-    window: timedelta,
+def add_labels(known: KnownData, served: pl.DataFrame) -> pl.DataFrame:
+    """The rows with their `label`, null where the truth is not known."""
+    key = known.pipeline.key
+    labels = known.pipeline.labels(known.frames).select(key, "label").collect()
+    return served.join(labels, on=key, how="left", maintain_order="left")
+
+
+def add_challenger(
+    known: KnownData, scored: pl.DataFrame, window: ReleaseWindow, rules: MonitorRules
 ) -> pl.DataFrame:
+    """The rows with a `challenger_score`; without it if there was nothing to learn from.
+
+    The challenger is fitted on what was known before the window and scores the very features
+    that were served, so that the two differ in nothing but what they learned from.
+    """
     if scored.is_empty():
         return scored
+    start = window.start
     try:
-        known = training_frame(pipeline, frames, cutoff=start, start=start - window)
+        before = training_frame(
+            known.pipeline, known.frames, cutoff=start, start=start - rules.challenger_window
+        )
     except EmptyWindow:
         return scored
-    challenger = fit(pipeline, known)
+    challenger = fit(known.pipeline, before)
     return scored.with_columns(challenger_score=pl.Series(challenger.predict(scored)))

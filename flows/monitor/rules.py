@@ -4,6 +4,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from flows.errors import Misconfigured
+from flows.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class FeedRules:
+    """How far a day's feed may stray from the reference; shares of the day's rows.
+
+    Days with fewer than `min_rows` are too small to judge.
+    """
+
+    missing_jump: float = 0.1
+    outside_jump: float = 0.05
+    min_rows: int = 50
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,10 @@ class MonitorRules:
     cool_down: no second retraining within this time of event time.
     retrain_budget: retrainings allowed in any `budget_period`.
     flight_deadline: a retraining unfinished for longer no longer blocks the next.
+    challenger_window: how far before the window a challenger learns; a season's worth, which is
+        enough to learn from, recent enough to differ, and cheap enough to fit every time.
+    feed: what the feed of a served feature promises.
+    Raises: Misconfigured for numbers that cannot be kept.
     """
 
     checks_per_false_alarm: int = 200
@@ -33,6 +50,8 @@ class MonitorRules:
     retrain_budget: int = 4
     budget_period: timedelta = timedelta(days=90)
     flight_deadline: timedelta = timedelta(days=2)
+    challenger_window: timedelta = timedelta(days=90)
+    feed: FeedRules = FeedRules()
 
     def __post_init__(self) -> None:
         if self.checks_per_false_alarm < 2 or self.confirmations < 1 or self.retrain_budget < 0:
@@ -40,3 +59,8 @@ class MonitorRules:
                 "monitor rules are out of range",
                 remedy="checks_per_false_alarm >= 2, confirmations >= 1, retrain_budget >= 0",
             )
+
+    @classmethod
+    def of(cls, pipeline: Pipeline) -> "MonitorRules":
+        """The rules with what the pipeline's definition sets of them."""
+        return cls(checks_per_false_alarm=pipeline.checks_per_false_alarm)

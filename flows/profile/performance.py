@@ -49,14 +49,14 @@ class EstimatedPerformance:
     roc_auc: float
 
 
-def labelled(scored: pl.DataFrame) -> pl.DataFrame:
+def keep_labelled(scored: pl.DataFrame) -> pl.DataFrame:
     """The rows whose truth is known, in time order."""
     return scored.filter(pl.col("label").is_not_null()).sort("day", maintain_order=True)
 
 
 def performance(scored: pl.DataFrame, *, score: str = "score") -> Performance:
     """Over all labelled rows. Raises: EmptyWindow if there is none."""
-    rows = labelled(scored)
+    rows = keep_labelled(scored)
     if rows.is_empty():
         raise EmptyWindow("no labelled rows", remedy="wait for labels, or decide on CBPE")
     whole = _by_day(rows.with_columns(day=pl.lit(date.min)), score)
@@ -65,7 +65,7 @@ def performance(scored: pl.DataFrame, *, score: str = "score") -> Performance:
 
 def daily_performance(scored: pl.DataFrame, *, score: str = "score") -> dict[date, Performance]:
     """Of each day with labelled rows, in time order."""
-    rows = _by_day(labelled(scored), score).iter_rows(named=True)
+    rows = _by_day(keep_labelled(scored), score).iter_rows(named=True)
     return {row["day"]: _performance(row) for row in rows}
 
 
@@ -88,7 +88,7 @@ def daily_expected_log_loss(scored: pl.DataFrame, calibration: CalibrationMap) -
 
 def daily_excess(scored: pl.DataFrame) -> dict[date, float]:
     """Champion's log loss minus the challenger's on the same labelled rows, by day, in nats."""
-    rows = labelled(scored).filter(pl.col("challenger_score").is_not_null())
+    rows = keep_labelled(scored).filter(pl.col("challenger_score").is_not_null())
     days = rows.group_by("day", maintain_order=True).agg(
         excess=(_row_log_loss("score") - _row_log_loss("challenger_score")).mean()
     )
@@ -111,7 +111,7 @@ def degradation(scored: pl.DataFrame, holdout_log_loss: ArrayLike) -> DayTest:
     Confounds staleness with season: a harder month looks the same. Prefer a challenger.
     Raises: EmptyWindow with too few days on a side.
     """
-    days = labelled(scored).group_by("day", maintain_order=True)
+    days = keep_labelled(scored).group_by("day", maintain_order=True)
     means = days.agg(loss=_row_log_loss("score").mean())["loss"]
     return shift_test(means.to_numpy(), holdout_log_loss, unit="nats a prediction")
 
@@ -126,7 +126,7 @@ def estimated_degradation(
 
 def calibration_bias(scored: pl.DataFrame) -> DayTest:
     """Day means of label minus score against zero: positive when risk is underestimated."""
-    days = labelled(scored).group_by("day", maintain_order=True)
+    days = keep_labelled(scored).group_by("day", maintain_order=True)
     bias = days.agg(bias=(pl.col("label") - pl.col("score")).mean())["bias"]
     return mean_test(bias.to_numpy(), unit="probability")
 
@@ -144,7 +144,7 @@ def equal_mass_calibration_error(label: Floats, scores: Floats) -> float:
 
 def reliability(scored: pl.DataFrame, *, score: str = "score") -> pl.DataFrame:
     """Mean score, rate of positives and rows in ten equal score bins: a calibration plot."""
-    rows = labelled(scored)
+    rows = keep_labelled(scored)
     bins = rows.group_by((pl.col(score) * _BINS).floor().clip(0, _BINS - 1).alias("bin"))
     return bins.agg(
         mean_score=pl.col(score).mean(), rate=pl.col("label").mean(), rows=pl.len()

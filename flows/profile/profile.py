@@ -13,7 +13,7 @@ from flows.arrays import Floats
 from flows.errors import EmptyWindow
 from flows.profile.cbpe import CalibrationMap
 from flows.profile.grid import Cells, Grid
-from flows.profile.performance import daily_expected_log_loss, daily_performance, labelled
+from flows.profile.performance import daily_expected_log_loss, daily_performance, keep_labelled
 from flows.profile.record import broken, canonical_json, parse_json
 from flows.profile.sketch import ColumnSketch, Sketch, merge_all, sketch
 
@@ -37,7 +37,7 @@ class Holdout:
 
         Raises: EmptyWindow for no labelled row.
         """
-        rows = labelled(scored)
+        rows = keep_labelled(scored)
         if rows.is_empty():
             raise EmptyWindow("a holdout needs labelled rows")
         calibration = CalibrationMap.fit(rows["score"].to_numpy(), rows["label"].to_numpy())

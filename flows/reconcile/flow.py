@@ -14,7 +14,7 @@ from prefect.states import Completed
 
 from flows import audit
 from flows.context import Context, open_run
-from flows.monitor import ledger
+from flows.ledger import read_states
 from storage.lake import MAIN, Pin
 from storage.registry import ReleaseRef, layout
 from storage.runs import records
@@ -47,17 +47,10 @@ def reconcile(pipeline: str | None = None) -> State[Any]:
 
 def unanswered(context: Context, data: Pin) -> list[str]:
     """Decisions to retrain that no training run has answered, older than the grace period."""
-    done = ledger.answered(context.lake, data)
-    merged = {
-        str(r.details["decision"]): r for r in records.at(context.lake, data, stage="monitor")
-    }
     return [
-        e.decision.id
-        for e in ledger.entries(context.lake, data)
-        if e.decision.action == "retrain"
-        and e.decision.id not in done
-        and e.decision.id in merged
-        and _waits_too_long(merged[e.decision.id])
+        decision.id
+        for decision in read_states(context.lake, data)
+        if decision.asks and decision.decided_at and _waits_too_long(decision.decided_at)
     ]
 
 
@@ -65,7 +58,7 @@ def unjudged(context: Context, releases: Pin) -> list[str]:
     """Candidates that no gate has found anything of, older than the grace period."""
     judged = {str(r.details["candidate"]) for r in _verdicts(context, releases)}
     found = records.at(context.lake, releases, stage=layout.CANDIDATE)
-    return [r.run_id for r in found if r.run_id not in judged and _waits_too_long(r)]
+    return [r.run_id for r in found if r.run_id not in judged and _waits_too_long(r.started_at)]
 
 
 def unreleased(context: Context, releases: Pin) -> list[str]:
@@ -78,7 +71,9 @@ def unreleased(context: Context, releases: Pin) -> list[str]:
     waiting = [
         str(r.details["candidate"])
         for r in _verdicts(context, releases)
-        if r.details["passed"] and r.details["candidate"] not in registered and _waits_too_long(r)
+        if r.details["passed"]
+        and r.details["candidate"] not in registered
+        and _waits_too_long(r.started_at)
     ]
     return waiting + _unpromoted(context, releases, registered)
 
@@ -101,7 +96,7 @@ def _unpromoted(context: Context, releases: Pin, registered: dict[str, Record]) 
     }
     current = context.trusted.newest_index(context.lake, releases, environment)
     may = on_main[newest].details["against"] == (current.index.release.digest if current else None)
-    waits = may and str(newest) not in named and _waits_too_long(on_main[newest])
+    waits = may and str(newest) not in named and _waits_too_long(on_main[newest].started_at)
     return [str(on_main[newest].details["candidate"])] if waits else []
 
 
@@ -109,8 +104,8 @@ def _verdicts(context: Context, releases: Pin) -> list[Record]:
     return records.at(context.lake, releases, stage=layout.GATE)
 
 
-def _waits_too_long(record: Record) -> bool:
-    return datetime.now(UTC) - datetime.fromisoformat(record.started_at) > GRACE
+def _waits_too_long(since: str) -> bool:
+    return datetime.now(UTC) - datetime.fromisoformat(since) > GRACE
 
 
 def _start(stage: str, parameter: str, value: str) -> str:

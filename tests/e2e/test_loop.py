@@ -34,8 +34,8 @@ from flows.events import announce
 from flows.machine import down, up
 from flows.machine.process_environment import overlay
 from flows.monitor import ledger
-from flows.monitor.decide import Decision, decision_id
-from flows.monitor.evidence import MonitorEvidence, Window
+from flows.monitor.decide import Decision, make_decision_id
+from flows.monitor.evidence import JudgedWindow, MonitorEvidence
 from flows.monitor.flow import DETECTED
 from flows.reconcile import flow as reconcile
 from flows.release.register import find_registration
@@ -143,7 +143,7 @@ class Machine:
         decision = decision_on(evidence)
 
         def body(run: Run) -> None:
-            ledger.write(run, ledger.Entry(decision, evidence))
+            ledger.write_entry(run, ledger.LedgerEntry(decision, evidence))
             run.details.update(decision=decision.id, action=decision.action)
 
         commit_once(
@@ -158,7 +158,7 @@ def evidence_of(pipeline: str, rows: int) -> MonitorEvidence:
     return MonitorEvidence(
         pipeline=pipeline,
         release=f"{pipeline}/1",
-        window=Window(CUTOFF, END, rows=rows, labelled_rows=rows),
+        window=JudgedWindow(CUTOFF, END, rows=rows, labelled_rows=rows),
         breaches=(),
         drift=(),
         measured=None,
@@ -174,7 +174,7 @@ def evidence_of(pipeline: str, rows: int) -> MonitorEvidence:
 
 def decision_on(evidence: MonitorEvidence) -> Decision:
     return Decision(
-        id=decision_id(evidence),
+        id=make_decision_id(evidence),
         pipeline=evidence.pipeline,
         release=evidence.release,
         window_start=evidence.window.start,
@@ -363,7 +363,7 @@ def test_what_was_served_is_recorded_and_judged(trained: Machine) -> None:
     record = records.find(context.lake, data.repository, data.commit, stage="monitor", run=run_id)
     assert record is not None
     assert record.counts["served"] == answered[release]
-    entries = {e.decision.id: e for e in ledger.entries(context.lake, data)}
+    entries = {e.decision.id: e for e in ledger.read_entries(context.lake, data)}
     entry = entries[record.details["decision"]]
     assert entry.decision.release == release
     assert entry.evidence.measured is not None

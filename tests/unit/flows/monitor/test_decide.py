@@ -1,182 +1,122 @@
-"""Decisions: three levels in order, history that holds back, grades that come later."""
+"""Decisions: what the evidence says, what history holds back, and what a person is told beside."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import date, timedelta, timezone
 
+import polars as pl
 import pytest
 
-from flows.errors import ContractBroken, Misconfigured
-from flows.monitor.contracts import Breach
-from flows.monitor.decide import Decision, PastDecision, decide
-from flows.monitor.drift import ColumnDrift
-from flows.monitor.evidence import MonitorEvidence, Window
-from flows.monitor.forecast import Forecast
-from flows.monitor.grade import Grade, Outcome, grade
-from flows.monitor.rules import MonitorRules
-from flows.profile.day_means import DayTest, alarm_above
-from flows.profile.record import decode, encode
+from flows.ledger import DecisionState
+from flows.monitor.decide import decide
+from tests.unit.flows.monitor.worlds import (
+    DAY,
+    END,
+    RULES,
+    even_challenger,
+    evidence,
+    profile,
+    world,
+)
 
-END = datetime(2013, 6, 1, tzinfo=UTC)
-DAY = timedelta(days=1)
-RULES = MonitorRules()
-
-
-def nats(estimate, t, unit="nats a prediction"):
-    return DayTest(estimate, abs(estimate / t), 30.0, 28, 0, unit)
+QUIET = evidence(world(challenger=even_challenger))
+STALE = world(bias=0.1, challenger=even_challenger)
+ALARM = evidence(STALE)
 
 
-STALE, EVEN = nats(0.021, 5.8), nats(0.001, 0.4)
-QUIET = MonitorEvidence(
-    pipeline="flights", release="flights/1", window=Window(END - 28 * DAY, END, 28_000, 28_000),
-    breaches=(), drift=(), measured=None, challenger=None, estimated=None,
-    advantage=EVEN, loss_rise=None, bias=None, estimated_rise=None, forecast=None,
-)  # fmt: skip
-ALARM = replace(QUIET, advantage=STALE)
-UNLABELLED = replace(QUIET.window, labelled_rows=1000)
-
-
-def moved(column, estimate, t):
-    return ColumnDrift(column, 0.3, 0.2, 0.1, 0.2, estimate, nats(estimate, t, "column's unit"))
-
-
-def past(decision, *, run="finished", ago=0 * DAY):
-    return replace(PastDecision.of(decision, run=run), id=f"past{ago}", window_end=END - ago)
-
-
-def test_a_stale_champion_is_retrained_and_the_reason_is_a_sentence_with_numbers():
-    decision = decide(ALARM, RULES)
-    assert (decision.action, decision.reason, decision.level) == (
-        "retrain", "challenger-advantage", 2,
-    )  # fmt: skip
-    assert decision.explanation == (
-        "Champion flights/1 loses 0.021 nats a prediction to a fresh challenger, on the mean of "
-        "28 days (t = 5.8, alarm above 2.7: about one false alarm in 200 checks)."
+def remember(decision, *, ago=0 * DAY, answered=True):
+    """What the ledger has of a decision like this one, whose window ended earlier."""
+    return DecisionState(
+        id=f"past{ago}",
+        release=decision.release,
+        window_end=END - ago,
+        action=decision.action,
+        alarm=decision.alarm,
+        level=decision.level,
+        rows=100,
+        answered=answered and decision.action == "retrain",
     )
-    assert decision.threshold == pytest.approx(alarm_above(30.0, checks_per_false_alarm=200))
 
 
-def test_an_even_challenger_changes_nothing():
-    decision = decide(QUIET, RULES)
-    assert (decision.action, decision.reason, decision.alarm) == ("none", "no-alarm", False)
+def lose(rows, day, *columns):
+    """Two rows in five lose the columns' values on one day."""
+    lost = (pl.col("day") == day) & (pl.int_range(pl.len()) % 5 < 2)
+    return rows.with_columns(pl.when(~lost).then(pl.col(name)).alias(name) for name in columns)
 
 
-def test_a_sure_but_trifling_advantage_is_not_worth_a_release():
-    decision = decide(replace(QUIET, advantage=nats(0.001, 9.0)), RULES)
-    assert (decision.action, decision.alarm) == ("none", False)
-    assert "not worth a release" in decision.explanation
-
-
-def test_a_losing_challenger_never_alarms_however_sure():
-    decision = decide(replace(QUIET, advantage=nats(-0.05, -20.0)), RULES)
-    assert decision.action == "none"
-    assert "gains 0.050 nats a prediction on a fresh challenger" in decision.explanation
-
-
-def test_a_broken_feed_is_mended_not_trained_on():
-    breach = Breach("wind", "missing-jump", "2013-05-30", 0.4, 0.06)
-    decision = decide(replace(ALARM, breaches=(breach,)), RULES)
-    assert (decision.action, decision.reason, decision.level) == ("fix-feed", "missing-jump", 1)
-    assert "wind" in decision.explanation
-    assert "40.0% of rows, at most 6.0% allowed" in decision.explanation
+def test_a_decision_says_whose_window_it_judged_and_by_which_witness():
+    decision = decide(ALARM, RULES)
+    assert (decision.action, decision.reason, decision.witness) == (
+        "retrain",
+        "challenger-advantage",
+        "challenger-advantage",
+    )
+    assert (decision.window_start, decision.window_end) == (END - 28 * DAY, END)
+    assert decision.evidence_digest == ALARM.digest
+    assert decision.alarm
+    assert decide(QUIET, RULES).action == "none"
 
 
 def test_a_feed_mended_a_week_ago_is_noted_and_blocks_no_more():
-    bad = [Breach(f"c{i}", "missing-jump", "2013-05-24", 0.4, 0.06) for i in range(5)]
-    decision = decide(replace(ALARM, breaches=tuple(bad)), RULES)
+    reference = profile(quiet_features=5)
+    columns = [f"quiet_{i}" for i in range(5)]
+    rows = world(bias=0.1, challenger=even_challenger, quiet_features=5)
+    mended = lose(rows, date(2013, 5, 24), *columns)
+    decision = decide(evidence(mended, reference), RULES)
     assert decision.action == "retrain"
     assert decision.notes[0].endswith(
-        "no longer block: c0 on 2013-05-24, c1 on 2013-05-24, c2 on 2013-05-24 and 2 more."
+        "no longer block: quiet_0 on 2013-05-24, quiet_1 on 2013-05-24, quiet_2 on 2013-05-24 "
+        "and 2 more."
     )
-    standing = replace(bad[0], day="2013-05-25")
-    assert decide(replace(ALARM, breaches=(*bad, standing)), RULES).action == "fix-feed"
+    broken = lose(mended, date(2013, 5, 25), "quiet_0")
+    assert decide(evidence(broken, reference), RULES).action == "fix-feed"
 
 
-def test_an_empty_window_and_one_without_tests_are_insufficient():
-    empty = replace(QUIET, window=replace(QUIET.window, rows=0, labelled_rows=0))
-    assert decide(empty, RULES).reason == "empty-window"
-    mute = decide(replace(QUIET, advantage=None), RULES)
-    assert (mute.action, mute.reason) == ("insufficient", "too-few-days")
-
-
-def test_a_challenger_outweighs_a_harder_season_and_moved_features():
-    season = replace(QUIET, loss_rise=nats(0.1, 12.0), drift=(moved("temp", 2.0, 15.0),))
-    decision = decide(season, RULES)
+def test_features_that_moved_are_named_and_do_not_decide():
+    decision = decide(evidence(world(shift=1.0, challenger=even_challenger)), RULES)
     assert decision.action == "none"
-    assert any("temp (PSI 0.30)" in note for note in decision.notes)
+    assert any("wind (PSI 3.80)" in note for note in decision.notes)
 
 
-@pytest.mark.parametrize(
-    ("evidence", "reason"),
-    [({"loss_rise": nats(0.05, 8.0)}, "degradation"), ({"bias": nats(-0.06, -8.0)}, "calibration")],
-)
-def test_without_a_challenger_measured_loss_and_calibration_decide(evidence, reason):
-    decision = decide(replace(QUIET, advantage=None, **evidence), RULES)
-    assert (decision.action, decision.reason, decision.level) == ("retrain", reason, 2)
-
-
-def test_measured_performance_that_holds_silences_drift():
-    held = replace(QUIET, advantage=None, loss_rise=EVEN, drift=(moved("temp", 2.0, 15.0),))
-    assert decide(held, RULES).action == "none"
-
-
-def test_before_labels_estimates_and_drift_decide_with_a_caution():
-    waiting = replace(ALARM, window=UNLABELLED)
-    estimated = decide(replace(waiting, estimated_rise=nats(0.04, 7.0)), RULES)
-    drifting = decide(replace(waiting, drift=(moved("load", 0.4, -7.0),)), RULES)
-    assert (estimated.reason, estimated.level) == ("estimated-degradation", 2)
-    assert (drifting.reason, drifting.level) == ("drift", 3)
-    for decision in (estimated, drifting):
-        assert decision.action == "retrain"
-        assert "concept drift" in decision.notes[0]
-
-
-def test_many_features_share_one_false_alarm_rate():
-    alone = replace(QUIET, window=UNLABELLED, drift=(moved("a", 0.1, 3.5),))
-    crowd = replace(alone, drift=alone.drift + tuple(moved(f"b{i}", 0.1, 0.1) for i in range(40)))
-    assert decide(alone, RULES).action == "retrain"
-    assert decide(crowd, RULES).action == "none"
-    assert decide(crowd, RULES).threshold > decide(alone, RULES).threshold
+def test_before_labels_the_first_note_is_a_caution():
+    decision = decide(evidence(world(labels=0.1)), RULES)
+    assert "concept drift" in decision.notes[0]
 
 
 def test_the_forecast_informs_and_never_alarms():
-    trend = Forecast(0.01, 0.0005, 0.0002, 0.0008, 0.015, 10.0)
-    decision = decide(replace(QUIET, forecast=trend), RULES)
+    rising = evidence(world(bias=0.04, challenger=lambda rate, day: rate + 0.06 - 0.0018 * day))
+    decision = decide(rising, RULES)
     assert decision.action == "none"
-    assert "reaches 0.015 in 10 days" in decision.notes[0]
+    assert rising.forecast.days_to_margin == pytest.approx(27.26, abs=0.01)
+    assert "reaches 0.015 in 27 days" in decision.notes[-1]
 
 
 def test_debounce_waits_for_alarms_in_a_row():
     rules = replace(RULES, confirmations=3)
     alarm, quiet = decide(ALARM, rules), decide(QUIET, rules)
     assert (alarm.action, alarm.reason, alarm.alarm) == ("none", "debounce", True)
-    two = [past(alarm, run="none", ago=k * DAY) for k in (1, 2)]
+    two = [remember(alarm, ago=k * DAY) for k in (1, 2)]
     assert decide(ALARM, rules, two).action == "retrain"
-    broken_row = [
-        two[0],
-        past(quiet, run="none", ago=2 * DAY),
-        past(alarm, run="none", ago=3 * DAY),
-    ]
+    broken_row = [two[0], remember(quiet, ago=2 * DAY), remember(alarm, ago=3 * DAY)]
     assert decide(ALARM, rules, broken_row).reason == "debounce"
-    same_window_twice = [past(alarm, run="none", ago=DAY), past(alarm, run="none", ago=DAY)]
+    same_window_twice = [remember(alarm, ago=DAY), replace(two[0], id="other")]
     assert decide(ALARM, rules, same_window_twice).reason == "debounce"
     other_release = [replace(h, release="flights/0") for h in two]
     assert decide(ALARM, rules, other_release).reason == "debounce"
 
 
 @pytest.mark.parametrize(
-    ("ago", "run", "held"),
+    ("ago", "answered", "held"),
     [
-        (1 * DAY, "running", "single-flight"),
-        (1 * DAY, "waiting", "single-flight"),
-        (1 * DAY, "finished", "cool-down"),
-        (3 * DAY, "running", "cool-down"),
-        (7 * DAY, "finished", None),
-        (8 * DAY, "running", None),
-        (-1 * DAY, "finished", "superseded"),
+        (1 * DAY, False, "single-flight"),
+        (1 * DAY, True, "cool-down"),
+        (3 * DAY, False, "cool-down"),
+        (7 * DAY, True, None),
+        (8 * DAY, False, None),
+        (-1 * DAY, True, "superseded"),
     ],
 )
-def test_an_earlier_retraining_holds_the_next_back_for_a_while(ago, run, held):
-    decision = decide(ALARM, RULES, [past(decide(ALARM, RULES), run=run, ago=ago)])
+def test_an_earlier_retraining_holds_the_next_back_for_a_while(ago, answered, held):
+    decision = decide(ALARM, RULES, [remember(decide(ALARM, RULES), answered=answered, ago=ago)])
     assert decision.reason == (held or "challenger-advantage")
     assert decision.action == ("none" if held else "retrain")
     assert decision.alarm
@@ -185,7 +125,7 @@ def test_an_earlier_retraining_holds_the_next_back_for_a_while(ago, run, held):
 
 def test_a_spent_budget_holds_back_and_says_so():
     first = decide(ALARM, RULES)
-    history = [past(first, ago=k * 10 * DAY) for k in range(1, 5)]
+    history = [remember(first, ago=k * 10 * DAY) for k in range(1, 5)]
     held = decide(ALARM, RULES, history)
     assert (held.action, held.reason) == ("none", "budget")
     assert held.explanation.endswith("Held: 4 retrainings in 90 days is the budget.")
@@ -193,9 +133,9 @@ def test_a_spent_budget_holds_back_and_says_so():
 
 
 def test_a_broken_feed_is_reported_whatever_history_says():
-    breach = Breach("wind", "range", "2013-05-30", 0.4, 0.06)
-    running = [past(decide(ALARM, RULES), run="running", ago=DAY)]
-    assert decide(replace(ALARM, breaches=(breach,)), RULES, running).action == "fix-feed"
+    broken = evidence(lose(STALE, date(2013, 5, 30), "wind"))
+    running = [remember(decide(ALARM, RULES), answered=False, ago=DAY)]
+    assert decide(broken, RULES, running).action == "fix-feed"
 
 
 def test_the_id_comes_from_the_evidence_not_from_history_or_the_time_zone():
@@ -206,12 +146,12 @@ def test_the_id_comes_from_the_evidence_not_from_history_or_the_time_zone():
         start=ALARM.window.start.astimezone(elsewhere),
         end=ALARM.window.end.astimezone(elsewhere),
     )
-    assert decide(ALARM, RULES, [past(first, ago=DAY)]).id == first.id
+    assert decide(ALARM, RULES, [remember(first, ago=DAY)]).id == first.id
     assert decide(replace(ALARM, window=window), RULES).id == first.id
     changed = [
         replace(ALARM, pipeline="x"),
         replace(ALARM, release="flights/2"),
-        replace(ALARM, advantage=nats(0.0211, 5.8)),
+        evidence(world(bias=0.101, challenger=even_challenger)),
         replace(ALARM, window=replace(ALARM.window, end=END + DAY)),
     ]
     assert len({first.id, *(decide(e, RULES).id for e in changed)}) == 5
@@ -219,75 +159,5 @@ def test_the_id_comes_from_the_evidence_not_from_history_or_the_time_zone():
 
 def test_deciding_again_after_its_own_entry_gives_the_same_answer():
     first = decide(ALARM, RULES)
-    assert decide(ALARM, RULES, [PastDecision.of(first, run="running")]) == first
-
-
-def test_evidence_decision_and_grade_survive_their_json():
-    trend = Forecast(0.01, 0.0005, 0.0002, 0.0008, 0.015, None)
-    breach = Breach("wind", "range", "2013-05-30", 0.4, 0.06)
-    evidence = replace(ALARM, breaches=(breach,), drift=(moved("a", 0.1, 3.5),), forecast=trend)
-    decision = decide(evidence, RULES)
-    graded = grade(decision, Outcome(28, 0.02, feed_was_broken=True), RULES)
-    for kind, record in ((MonitorEvidence, evidence), (Decision, decision), (Grade, graded)):
-        payload = encode(record)
-        assert decode(kind, payload) == record
-        assert encode(decode(kind, payload)) == payload
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        lambda b: b[:-1],
-        lambda b: b.replace(b'"level":2', b'"level":"2"'),
-        lambda b: b.replace(b'"action":"retrain"', b'"action":"rm"'),
-        lambda b: b.replace(b'"alarm":true', b'"alarm":1'),
-        lambda b: b.replace(b'"level":2', b'"level":2,"level":2'),
-        lambda b: b.replace(b'"level":2', b'"level":2,"extra":1'),
-        lambda b: b.replace(b'"statistic":"', b'"statistic":"nan'),
-        lambda b: b"[" * 100_000,
-    ],
-)
-def test_a_spoilt_ledger_entry_is_refused(spoil):
-    payload = encode(decide(ALARM, RULES))
-    spoilt = spoil(payload)
-    assert spoilt != payload
-    with pytest.raises(ContractBroken):
-        decode(Decision, spoilt)
-
-
-def test_a_window_without_a_time_zone_and_rules_out_of_range_are_refused():
-    with pytest.raises(Misconfigured):
-        Window(datetime(2013, 5, 1), END, 0, 0)
-    with pytest.raises(Misconfigured):
-        MonitorRules(checks_per_false_alarm=1)
-
-
-@pytest.mark.parametrize(
-    ("evidence", "excess", "verdict"),
-    [
-        (ALARM, 0.02, "true-alarm"),
-        (ALARM, 0.01, "false-alarm"),
-        (QUIET, 0.02, "missed"),
-        (QUIET, 0.01, "true-quiet"),
-        (ALARM, None, "ungraded"),
-    ],
-)
-def test_a_decision_is_graded_by_what_labels_showed(evidence, excess, verdict):
-    graded = grade(decide(evidence, RULES), Outcome(14, excess), RULES)
-    assert graded.verdict == verdict
-    assert graded.explanation.startswith(verdict)
-
-
-def test_an_alarm_that_was_held_back_is_graded_all_the_same():
-    held = decide(ALARM, replace(RULES, retrain_budget=0))
-    assert held.reason == "budget"
-    assert grade(held, Outcome(14, 0.03), RULES).verdict == "true-alarm"
-
-
-@pytest.mark.parametrize(
-    ("broken", "verdict"), [(True, "true-alarm"), (False, "false-alarm"), (None, "ungraded")]
-)
-def test_a_broken_feed_is_graded_by_its_owner(broken, verdict):
-    breach = Breach("wind", "range", "2013-05-30", 0.4, 0.06)
-    decision = decide(replace(QUIET, breaches=(breach,)), RULES)
-    assert grade(decision, Outcome(14, 0.5, broken), RULES).verdict == verdict
+    own = replace(remember(first, answered=False), id=first.id)
+    assert decide(ALARM, RULES, [own]) == first

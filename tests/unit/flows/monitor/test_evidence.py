@@ -6,9 +6,16 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flows.monitor.contracts import FeedRules
+from flows.errors import EmptyWindow, Misconfigured
 from flows.monitor.decide import decide
-from flows.monitor.evidence import MonitorEvidence, gather
+from flows.monitor.evidence import (
+    JudgedWindow,
+    MonitorEvidence,
+    ReleaseWindow,
+    ServedWindow,
+    forecast_excess,
+    gather,
+)
 from flows.monitor.rules import MonitorRules
 from flows.profile.profile import Holdout, Profile, sketch_days
 from flows.profile.record import decode, encode
@@ -39,17 +46,10 @@ def profile():
 
 
 def collect(profile, rows, columns=("day", "score", "challenger_score", "label")):
-    return gather(
-        pipeline="flights",
-        release="flights/1",
-        start=datetime(2013, 3, 2, tzinfo=UTC),
-        end=datetime(2013, 3, 30, tzinfo=UTC),
-        profile=profile,
-        days=sketch_days(rows, profile.grid, day="day"),
-        scored=rows.select(columns),
-        feed_rules=FeedRules(),
-        failure_margin=0.015,
-    )
+    start, end = datetime(2013, 3, 2, tzinfo=UTC), datetime(2013, 3, 30, tzinfo=UTC)
+    days = sketch_days(rows, profile.grid, day="day")
+    window = ReleaseWindow("flights", "flights/1", start, end)
+    return gather(ServedWindow(window, days, rows.select(columns)), profile, MonitorRules())
 
 
 def test_a_world_that_stands_still_is_left_alone(profile):
@@ -95,3 +95,43 @@ def test_evidence_has_one_digest_whatever_the_order_of_rows(profile):
 def test_a_window_without_rows_is_insufficient(profile):
     evidence = collect(profile, served(28).clear())
     assert decide(evidence, MonitorRules()).reason == "empty-window"
+
+
+def test_a_window_without_a_time_zone_is_refused():
+    with pytest.raises(Misconfigured):
+        JudgedWindow(datetime(2013, 5, 1), datetime(2013, 6, 1, tzinfo=UTC), 0, 0)
+
+
+def test_a_line_is_found_exactly_and_names_the_day_of_the_margin():
+    day = np.arange(735_000.0, 735_010.0)
+    found = forecast_excess(day, 0.002 * (day - day[0]), margin=0.03)
+    assert found.slope == pytest.approx(0.002, rel=1e-9)
+    assert found.excess_now == pytest.approx(0.018, rel=1e-6)
+    assert found.days_to_margin == pytest.approx(6.0, rel=1e-6)
+
+
+def test_one_wild_day_does_not_move_the_trend():
+    rng = np.random.default_rng(0)
+    day, noise = np.arange(30.0), rng.normal(0, 0.001, 30)
+    calm = forecast_excess(day, 0.0004 * day + noise, margin=0.02)
+    wild = forecast_excess(day, 0.0004 * day + noise + 0.5 * (day == 20), margin=0.02)
+    assert calm.slope_low < 0.0004 < calm.slope_high
+    assert wild.slope == pytest.approx(calm.slope, rel=0.1)
+    assert 15 < calm.days_to_margin < 30
+    assert calm.days_to_margin == pytest.approx((0.02 - calm.excess_now) / calm.slope)
+
+
+def test_noise_is_called_a_rise_no_more_often_than_its_interval_says():
+    """Half of what a 90% interval leaves out: a one-sided test at one in twenty."""
+    rng = np.random.default_rng(1)
+    weeks = [forecast_excess(np.arange(7), rng.normal(size=7), margin=100.0) for _ in range(1000)]
+    assert sum(week.slope_low > 0 for week in weeks) <= 50
+    assert sum(week.slope_high < 0 for week in weeks) <= 50
+
+
+def test_noise_has_no_day_of_the_margin_and_a_passed_margin_is_now():
+    flat = forecast_excess(np.arange(20), np.tile([0.001, -0.001], 10), margin=0.02)
+    assert flat.days_to_margin is None
+    assert forecast_excess(np.arange(20), np.full(20, 0.05), margin=0.02).days_to_margin == 0.0
+    with pytest.raises(EmptyWindow):
+        forecast_excess(np.arange(6), np.zeros(6), margin=0.02)

@@ -6,11 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flows.errors import ContractBroken, EmptyWindow
-from flows.monitor.contracts import FeedRules, breaches
-from flows.monitor.drift import drift
+from flows.monitor.feature_checks import find_breaches, measure_drift
+from flows.monitor.rules import FeedRules
 from flows.profile.day_means import alarm_above
-from flows.profile.profile import Holdout, Profile, sketch_days
+from flows.profile.profile import Profile, sketch_days
 
 START = date(2013, 1, 1)
 COLUMNS = ["delay_rate", "carrier", "quiet"]
@@ -40,34 +39,9 @@ def window(profile, frame):
     return sketch_days(frame, profile.grid, day="day")
 
 
-def test_the_profile_survives_its_json_also_with_a_day_without_values():
-    gap = served(8).with_columns(
-        quiet=pl.when(pl.col("day") != START).then("quiet"),
-        score=pl.lit(0.3),
-        label=(pl.col("quiet").fill_null(0) > 0.5).cast(pl.Int64),
-    )
-    profile = Profile.of(gap, day="day", columns=COLUMNS, holdout=Holdout.of(gap))
-    payload = profile.to_json()
-    again = Profile.from_json(payload)
-    assert again.to_json() == payload
-    assert again.holdout == profile.holdout
-    assert np.isnan(again.day_means["quiet"][0])
-
-
-@pytest.mark.parametrize("bad", [b"", b"[]", b"{}", b'{"grid":{},"grid":{}}', b'{"grid":7}'])
-def test_a_broken_profile_is_refused(bad):
-    with pytest.raises(ContractBroken):
-        Profile.from_json(bad)
-
-
-def test_a_profile_of_no_rows_is_an_empty_window():
-    with pytest.raises(EmptyWindow):
-        Profile.of(served(1).clear(), day="day", columns=COLUMNS)
-
-
 def test_a_moved_feature_ranks_first_and_alarms(profile):
     moved = served(14, first=90, seed=1).with_columns(pl.col("quiet") + 0.2)
-    ranking = drift(window(profile, moved), profile)
+    ranking = measure_drift(window(profile, moved), profile)
     first = ranking[0]
     assert first.column == "quiet"
     assert first.shift_sd == pytest.approx(0.2, abs=0.05)
@@ -85,7 +59,7 @@ def test_days_that_share_an_effect_do_not_alarm_where_rows_would(profile):
         week = served(7, first=90, seed=seed)
         naive += stats.ks_2samp(week["delay_rate"].to_numpy(), reference).pvalue < 0.005
         test = next(
-            d for d in drift(window(profile, week), profile) if d.column == "delay_rate"
+            d for d in measure_drift(window(profile, week), profile) if d.column == "delay_rate"
         ).test
         ours += abs(test.t) > alarm_above(test.dof, checks_per_false_alarm=200, sides=2)
     assert naive >= 20
@@ -96,14 +70,14 @@ def test_categories_that_go_from_common_to_rare_alarm(profile):
     swapped = served(14, first=90, seed=2).with_columns(
         carrier=pl.when(pl.col("carrier") == "AA").then(pl.lit("WN")).otherwise("carrier")
     )
-    ranking = drift(window(profile, swapped), profile)
+    ranking = measure_drift(window(profile, swapped), profile)
     assert ranking[0].column == "carrier"
     assert (ranking[0].ks, ranking[0].shift_sd) == (None, None)
     assert ranking[0].test.t > 20
 
 
 def test_two_days_rank_but_cannot_alarm(profile):
-    ranking = drift(window(profile, served(2, first=90)), profile)
+    ranking = measure_drift(window(profile, served(2, first=90)), profile)
     assert len(ranking) == len(COLUMNS)
     assert {move.test for move in ranking} == {None}
 
@@ -111,8 +85,8 @@ def test_two_days_rank_but_cannot_alarm(profile):
 def test_a_column_without_values_is_left_to_the_contracts(profile):
     nulls = served(7, first=90).with_columns(quiet=pl.lit(None, pl.Float64))
     days = window(profile, nulls)
-    assert "quiet" not in {move.column for move in drift(days, profile)}
-    found = breaches(days, profile, FeedRules())
+    assert "quiet" not in {move.column for move in measure_drift(days, profile)}
+    found = find_breaches(days, profile, FeedRules())
     assert {(b.column, b.rule) for b in found} == {("quiet", "missing-jump")}
     assert len(found) == 7
 
@@ -122,29 +96,29 @@ def test_a_jump_on_one_day_of_a_week_is_found_and_dated(profile):
     frame = served(7, first=90, seed=3).with_columns(
         quiet=pl.when((pl.col("day") != bad) | (pl.int_range(pl.len()) % 5 > 0)).then("quiet")
     )
-    (found,) = breaches(window(profile, frame), profile, FeedRules())
+    (found,) = find_breaches(window(profile, frame), profile, FeedRules())
     assert (found.rule, found.day) == ("missing-jump", bad.isoformat())
     assert found.observed == pytest.approx(0.2, abs=0.01)
 
 
 def test_nan_counts_as_missing(profile):
     frame = served(3, first=90).with_columns(quiet=pl.lit(float("nan")))
-    assert breaches(window(profile, frame), profile, FeedRules())[0].rule == "missing-jump"
+    assert find_breaches(window(profile, frame), profile, FeedRules())[0].rule == "missing-jump"
 
 
 def test_a_hundredfold_feature_breaks_its_range(profile):
     frame = served(3, first=90).with_columns(pl.col("delay_rate") * 100)
-    assert breaches(window(profile, frame), profile, FeedRules())[0].rule == "range"
+    assert find_breaches(window(profile, frame), profile, FeedRules())[0].rule == "range"
 
 
 def test_a_renamed_carrier_is_a_new_category_and_is_named(profile):
     frame = served(3, first=90).with_columns(pl.col("carrier").replace("WN", "Southwest"))
-    found = breaches(window(profile, frame), profile, FeedRules())
+    found = find_breaches(window(profile, frame), profile, FeedRules())
     assert {b.rule for b in found} == {"new-category"}
     assert found[0].examples == "Southwest"
 
 
 def test_a_clean_feed_breaks_nothing_and_a_tiny_day_is_not_judged(profile):
-    assert breaches(window(profile, served(30, first=90, seed=5)), profile, FeedRules()) == ()
+    assert find_breaches(window(profile, served(30, first=90, seed=5)), profile, FeedRules()) == ()
     tiny = served(3, first=90, rows=10).with_columns(quiet=pl.lit(None, pl.Float64))
-    assert breaches(window(profile, tiny), profile, FeedRules()) == ()
+    assert find_breaches(window(profile, tiny), profile, FeedRules()) == ()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -28,6 +28,19 @@ from storage.versions import moments
 _LOCK = "requirements.lock"
 
 
+class PolicyOnce:
+    """The policy of a keys folder, verified when it is first asked for and then kept."""
+
+    def __init__(self) -> None:
+        self._found: Trusted | None = None
+
+    def load(self, keys: Path) -> Trusted:
+        """Raises: Misconfigured before `headrace keys init`, Untrusted for a forged policy."""
+        if self._found is None:
+            self._found = Trusted.load(keys)
+        return self._found
+
+
 @dataclass(frozen=True)
 class Context:
     """One pipeline in its lake, and who acts on it.
@@ -41,6 +54,7 @@ class Context:
     pipeline: Pipeline
     actor: str = ""
     origin: Provenance = field(default_factory=Provenance)
+    policy: PolicyOnce = field(default_factory=PolicyOnce, repr=False, compare=False)
 
     @property
     def repository(self) -> str:
@@ -52,22 +66,23 @@ class Context:
         """The folder of this installation's keys and of its pinned root."""
         return self.settings.keys
 
-    @cached_property
+    @property
     def trusted(self) -> Trusted:
         """The policy under the pinned root, verified once. Raises: Misconfigured, Untrusted."""
-        return Trusted.load(self.keys)
+        return self.policy.load(self.keys)
 
     def acting(self, actor: str, *, command: str = "") -> Self:
-        """The same, for another actor, started by a command if one is named.
-
-        The policy is read anew: a ceremony may have changed it.
-        """
+        """The same, for another actor, started by a command if one is named."""
         orchestrator = {"command": command, "actor": actor} if command else None
         origin = Provenance(
             code=read_code(self.settings.root) if command else self.origin.code,
             orchestrator=orchestrator or self.origin.orchestrator,
         )
         return replace(self, actor=actor, origin=origin)
+
+    def read_policy_again(self) -> Self:
+        """The same, whose policy is verified anew: a ceremony has just changed it."""
+        return replace(self, policy=PolicyOnce())
 
     def create_repositories(self) -> None:
         """Create the pipeline's two repositories, or what is missing of them."""

@@ -53,8 +53,8 @@ def publish(context: Context) -> None:
     try:
         if context.pipeline.releases not in context.lake.fs.repositories():
             return
-        # Read anew: the ceremony has just changed it.
-        publish_policy(context.acting(context.actor, command="headrace keys"))
+        published = context.acting(context.actor, command="headrace keys")
+        publish_policy(published.read_policy_again())
     except Unavailable as error:
         raise Unavailable(
             f"The keys here are changed, but their policy is not published yet: {error}",

@@ -25,13 +25,16 @@ def publish_policy(context: Context) -> TrustPolicy:
     Raises: Refused for an edition that is not newer than the one there, Untrusted if the one
     there is of another root.
     """
-    policy, keys = context.trusted.policy, context.keys
-    standing = _read_standing(context.lake, context.pin_releases(), policy.root, keys)
+    policy, keys, pin = context.trusted.policy, context.keys, context.pin_releases()
+    files = {name: (keys / name).read_bytes() for name in (TRUST, RULES)}
+    # The same bytes as were verified here need no second verification.
+    if _read_files(context.lake, pin) == files:
+        return policy
+    standing = _read_standing(context.lake, pin, policy.root, keys)
     if standing is not None and standing.digests == policy.digests:
         return policy
     # Before the transaction too: there, an older edition's own record would say "done".
     _require_newer(policy, standing)
-    files = {name: (keys / name).read_bytes() for name in (TRUST, RULES)}
 
     def body(run: Run) -> None:
         replaced = _read_standing(context.lake, run.base, policy.root, keys)
@@ -55,20 +58,26 @@ def read_published_policy(lake: Lake, pin: Pin, root: PublicPair) -> TrustPolicy
 
     Raises: Untrusted if it is not the root's.
     """
-    try:
-        files = [
-            lake.fs.get(pin.repository, pin.commit, layout.policy_path(name))
-            for name in (TRUST, RULES)
-        ]
-    except NotFound:
+    files = _read_files(lake, pin)
+    if files is None:
         return None
     try:
-        return TrustPolicy.parse(*files, root=root)
+        return TrustPolicy.parse(files[TRUST], files[RULES], root=root)
     except Untrusted as error:
         raise Untrusted(
             f"The policy in {pin.repository} does not hold: {error}.",
             remedy="Bring back the keys folder that this lake was used with, or its root.json.",
         ) from error
+
+
+def _read_files(lake: Lake, pin: Pin) -> dict[str, bytes] | None:
+    try:
+        return {
+            name: lake.fs.get(pin.repository, pin.commit, layout.policy_path(name))
+            for name in (TRUST, RULES)
+        }
+    except NotFound:
+        return None
 
 
 def _read_standing(lake: Lake, pin: Pin, root: PublicPair, keys_folder: Path) -> TrustPolicy | None:

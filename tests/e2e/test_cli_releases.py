@@ -18,7 +18,7 @@ from flows.trust.installation import Trusted
 from security.errors import Untrusted
 from security.policy.documents import sign_rules
 from security.policy.key_homes import init_keys, load_signer
-from security.policy.trust_policy import RULES
+from security.policy.trust_policy import RULES, TrustPolicy
 from storage import registry
 from storage.errors import NotFound, Refused, Unavailable
 from tests.release_site import context_of
@@ -85,6 +85,18 @@ def test_the_newest_index_gets_a_timestamp_once(served: Any) -> None:
     pin = registry.head(site.lake, site.pipeline.name)
     assert trusted.timestamp(site.lake, pin, "production", 2) is not None
     assert registry.index_numbers(site.lake, pin, "production") == [1, 2]
+
+
+def test_a_promotion_verifies_the_policy_once(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, parsed = TrustPolicy.parse, []
+
+    def count(*files: bytes, root: Any) -> TrustPolicy:
+        parsed.append(files)
+        return parse(*files, root=root)
+
+    monkeypatch.setattr(TrustPolicy, "parse", count)
+    served.site.promote(served.old, reason="again")
+    assert len(parsed) == 1
 
 
 def test_of_two_deciders_the_loser_is_told_who_won(served: Any) -> None:

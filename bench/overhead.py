@@ -56,6 +56,7 @@ from storage.lake.client import Access
 from storage.landing import deliver, take_stock
 from storage.registry import head
 from storage.registry.candidates import put, put_verdict
+from storage.runs.details import Details
 from storage.tables.manifests import manifests
 
 KEY, SECRET = "AKIAHEADRACEBENCH", "only-for-a-benchmark"
@@ -165,7 +166,7 @@ def stage_train(lake: Lake, repo: str, keys: Path, work: Path) -> tuple[float, b
     )
     trainer = signer(keys, "trainer")
     folder = sealed_candidate(trained, policy, signer=trainer, work=work / "trainer")
-    put(lake, repo, trained.run_id, folder, details={}, inputs={"data": data})
+    put(lake, repo, trained.run_id, folder, details=Details(), inputs={"data": data})
     judge(lake, renamed, trained.run_id, keys, work / "gatekeeper")
     register_candidate(lake, renamed, trained.run_id, Trusted.load(keys), by=None)
     return time.perf_counter() - begun, candidate.files[PROFILE]
@@ -187,7 +188,7 @@ def judge(lake: Lake, renamed: Pipeline, candidate: str, keys: Path, work: Path)
     evidence = measure_gates(renamed, opened, split, None)
     key = signer(keys, "gatekeeper")
     verdict, _ = signed_verdict(renamed, opened, split, None, evidence, policy=policy, signer=key)
-    put_verdict(lake, renamed.name, candidate, verdict.files, details={}, inputs={})
+    put_verdict(lake, renamed.name, candidate, verdict.files, details=Details(), inputs={})
 
 
 def served(frames: dict[str, pl.LazyFrame]) -> pl.DataFrame:

@@ -15,6 +15,7 @@ from typing import Any
 
 from storage.errors import Conflict, Damaged, NotFound, Refused
 from storage.lake import LANDING, Lake, Pin
+from storage.runs.details import Details
 
 READY = "_READY"
 REFUSED = "_REFUSED"
@@ -28,6 +29,16 @@ class File:
     name: str
     size: int
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestDetails(Details):
+    """Stage ingest: the batch that was merged, and how many rows broke which rule."""
+
+    dataset: str
+    batch: str
+    digest: str
+    rules: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

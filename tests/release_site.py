@@ -39,6 +39,7 @@ from storage import registry, tables
 from storage.lake import Lake, Pin
 from storage.landing import deliver, take_stock
 from storage.registry import ReleaseRef, register
+from storage.registry.details import RegisterDetails
 from tests.tiny_model import tiny_model
 
 GATES = (Gate("log_loss", "<=", "0.5"),)
@@ -134,7 +135,7 @@ class Site:
             self.pipeline.name,
             run_id=uuid.uuid4().hex,
             sign=sign,
-            details={},
+            describe=lambda ref: RegisterDetails(release=str(ref)),
             inputs={"data": data},
             also=lambda run, ref, folder: append_events(
                 run, *registration_events(folder, ref, policy, "ana")

@@ -11,6 +11,7 @@ from security.release.index import format_moment
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
 from storage.registry import layout
+from storage.registry.details import CheckpointDetails
 from storage.runs import Run
 
 
@@ -34,7 +35,7 @@ def refresh_checkpoint(context: Context) -> bool:
 
     def body(run: Run) -> None:
         run.replace(layout.AUDIT_CHECKPOINT, envelope)
-        run.details.update(size=now.size, root=now.tree.root)
+        run.describe(CheckpointDetails(size=now.size, root=now.tree.root))
 
     run_id = layout.checkpoint_run(now.size, now.tree.root)
     return not context.commit_release(layout.CHECKPOINT, run_id, body).already

@@ -6,7 +6,7 @@ from typing import Literal
 from flows.ingest import land
 from storage import landing
 from storage.lake import Lake, Pin
-from storage.landing import Batch
+from storage.landing import Batch, IngestDetails
 from storage.runs import records
 from storage.runs.records import Record
 
@@ -56,7 +56,7 @@ def _state(batch: Batch, runs: dict[str, Record]) -> BatchState:
 
 
 def _landed(waiting: BatchState, record: Record) -> BatchState:
-    merged_as = str(record.details["batch"])
+    merged_as = IngestDetails.of(record).batch
     return replace(
         waiting,
         state="undone" if record.superseded else "merged",

@@ -15,6 +15,7 @@ from storage import tables
 from storage.errors import Damaged, NotFound, Refused
 from storage.forgetting.forget import STAGE as FORGET
 from storage.lake import Lake, Pin
+from storage.landing import IngestDetails
 from storage.runs import records
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
@@ -88,12 +89,12 @@ def quality(lake: Lake, pin: Pin, dataset: str) -> Quality:
     runs = [
         record
         for record in records.at(lake, pin, stage=land.STAGE)
-        if record.details["dataset"] == dataset and record.superseded is None
+        if IngestDetails.of(record).dataset == dataset and record.superseded is None
     ]
     sums = {name: sum(run.counts[name] for run in runs) for name in _COUNTS}
     rules: Counter[str] = Counter()
     for run in runs:
-        rules.update(run.details["rules"])
+        rules.update(IngestDetails.of(run).rules)
     gone = (one.counts.get(f"{dataset}:removed", 0) for one in records.at(lake, pin, stage=FORGET))
     return Quality(len(runs), **sums, rules=dict(rules.most_common()), forgotten=sum(gone))
 

@@ -16,13 +16,14 @@ from flows.tables import quarantine_table
 from storage import tables
 from storage.errors import Damaged, NotFound, Refused
 from storage.forgetting import forget
-from storage.forgetting.forget import Survey
+from storage.forgetting.forget import ForgetDetails, Survey
 from storage.forgetting.selection import ByAge, ByKey, Selection
 from storage.forgetting.traces import Search
 from storage.lake import LANDING, MAIN, Lake, Pin, releases
 from storage.lake.parallel import read_each
 from storage.landing import take_stock
 from storage.registry import layout
+from storage.registry.details import RegisterDetails
 from storage.runs import Outcome, record_table, records
 
 # More values are not worth a search each.
@@ -149,14 +150,19 @@ def forget_rows(
     """
     _refuse_named(request.selection, reason)
     _refuse_waiting(context.lake, context.pipeline, found, on)
-    details = {
-        **request.said,
-        "reason": reason,
-        "actor": context.actor,
-        "purge_after": request.purge_after.isoformat(),
-        "releases": list(found.releases),
-        "branches": list(found.branches),
-    }
+    said = request.said
+    details = ForgetDetails(
+        kind=said["kind"],
+        dataset=said["dataset"],
+        columns=tuple(said["columns"]),
+        digests=tuple(said["digests"]) if "digests" in said else None,
+        before=said.get("before"),
+        reason=reason,
+        actor=context.actor,
+        purge_after=request.purge_after,
+        releases=found.releases,
+        branches=found.branches,
+    )
     return forget.forget(
         context.lake,
         context.repository,
@@ -214,7 +220,7 @@ def _find_releases(lake: Lake, pipeline: Pipeline, survey: Survey) -> tuple[str,
         if any(
             _holds_rows(lake, pin, survey) for pin in pins if pin.repository == pipeline.repository
         ):
-            found.append(str(record.details["release"]))
+            found.append(RegisterDetails.of(record).release)
     return tuple(sorted(found))
 
 

@@ -9,12 +9,16 @@ from flows.ingest import land
 from flows.tables import quarantine_table
 from storage import tables
 from storage.forgetting import forget
+from storage.forgetting.forget import ForgetDetails
 from storage.lake import Lake, Pin
 from storage.lake.client import Commit
+from storage.landing import IngestDetails
 from storage.runs import record_table, records
 from storage.runs.records import Record
 from storage.versions import merge, rollback
+from storage.versions.merge import MergeDetails
 from storage.versions.moments import REACH
+from storage.versions.rollback import RollbackDetails
 
 _SHORT = 12
 
@@ -82,7 +86,7 @@ def row_changes(record: Record) -> tuple[RowChange, ...]:
     """What the run's own counts say it did to the rows of each table."""
     match record.stage:
         case land.STAGE:
-            dataset = str(record.details["dataset"])
+            dataset = IngestDetails.of(record).dataset
             added = {dataset: "kept", quarantine_table(dataset): "quarantined"}
             return tuple(
                 RowChange(table, record.counts[count])
@@ -104,19 +108,20 @@ def row_changes(record: Record) -> tuple[RowChange, ...]:
 
 def note(record: Record) -> str:
     """What a person wants to know of the run, in one line."""
-    details = record.details
     match record.stage:
         case land.STAGE:
-            return f"batch {details['batch']}"
+            return f"batch {IngestDetails.of(record).batch}"
         case merge.STAGE:
-            return f"branch {details['branch']}"
+            return f"branch {MergeDetails.of(record).branch}"
         case forget.STAGE:
-            return f"{details['reason']}; purge after {str(details['purge_after'])[:10]}"
+            asked = ForgetDetails.of(record)
+            return f"{asked.reason}; purge after {asked.purge_after:%Y-%m-%d}"
         case rollback.STAGE:
             to = Pin.parse(record.inputs["to"]).commit[:_SHORT]
-            return f"to {to}, {len(details['supersedes'])} runs undone: {details['reason']}"
+            said = RollbackDetails.of(record)
+            return f"to {to}, {len(said.supersedes)} runs undone: {said.reason}"
         case _:
-            return str(details.get("outcome") or details.get("reason") or "")
+            return str(record.details.get("outcome") or record.details.get("reason") or "")
 
 
 def fate(record: Record, now: Record | None) -> str:

@@ -13,7 +13,7 @@ from storage.runs import Outcome, records
 from storage.runs.records import Record
 from storage.tables import Snapshot
 from storage.versions import rollback
-from storage.versions.rollback import Request
+from storage.versions.rollback import Request, RollbackDetails
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def roll_back_datasets(
 def find_rollback(lake: Lake, plan: DataPlan) -> Record | None:
     """The newest rollback of these datasets to this commit, if there was one."""
     for record in records.at(lake, plan.head, stage=rollback.STAGE):
-        covers = set(plan.datasets) <= set(record.details["datasets"])
+        covers = set(plan.datasets) <= set(RollbackDetails.of(record).datasets)
         if covers and record.inputs["to"] == str(plan.to):
             return record
     return None

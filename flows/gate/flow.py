@@ -5,6 +5,8 @@ bytes: pin and cutoff are read from the signed provenance, rows from the lake.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,9 +32,10 @@ from flows.profile.plots import calibration_plot
 from flows.trust.key_access import recipient, signer
 from security.errors import Untrusted
 from security.policy.gates import GateEvidence
-from storage.errors import NotFound
+from storage.errors import NotFound, StorageError
 from storage.lake import MAIN, Pin
 from storage.registry import candidates, layout
+from storage.registry.details import CandidateDetails, Judgement, VerdictDetails
 from storage.runs import Run
 from storage.runs.records import Record
 
@@ -124,62 +127,64 @@ def _record(
     context: Context, claims: Record, verdict: Verdict, *, data: Pin | None = None
 ) -> Record:
     """Evidence and verdict in one commit beside the candidate; whoever comes second reads them."""
-    facts = {
-        "counts": dict(verdict.counts),
-        "metrics": dict(verdict.metrics),
-        "details": {"decision": _claimed(claims, "decision"), **verdict.details},
-    }
+    judged = Judgement(
+        counts=verdict.counts,
+        metrics=verdict.metrics,
+        details=replace(verdict.details, decision=_read_claimed_decision(claims)),
+    )
     outcome = candidates.put_verdict(
         context.lake,
         context.pipeline.name,
         claims.run_id,
         verdict.files,
-        details={
-            "passed": verdict.passed,
-            "refused": verdict.refused,
-            "outcome": verdict.outcome,
-            "judged": facts,
-        },
+        details=VerdictDetails(
+            candidate=claims.run_id,
+            passed=verdict.passed,
+            refused=verdict.refused,
+            outcome=verdict.outcome,
+            judged=judged,
+        ),
         inputs={"data": data} if data else {},
         by=context.origin,
     )
     return outcome.record
 
 
-def _claimed(claims: Record, name: str) -> str | None:
-    """One of its training's remarks, which may be anything at all; nothing depends on it."""
-    training = claims.details.get("training")
-    told = training.get("details") if isinstance(training, dict) else None
-    value = told.get(name) if isinstance(told, dict) else None
-    return value if isinstance(value, str) else None
+def _read_claimed_decision(claims: Record) -> str | None:
+    """What its trainer says it was trained for. Nothing depends on it, so it may be anything."""
+    with suppress(StorageError):
+        return CandidateDetails.of(claims).training.details.decision
+    return None
 
 
 def _finish(context: Context, verdict: Record) -> State[Any]:
     """The verdict among the data's runs too, then the event that has its candidate released."""
-    judged, candidate = verdict.details["judged"], str(verdict.details["candidate"])
-    outcome, passed = str(verdict.details["outcome"]), bool(verdict.details["passed"])
+    said = VerdictDetails.of(verdict)
+    judged, candidate, outcome = said.judged, said.candidate, said.outcome
 
     def body(run: Run) -> None:
-        run.counts.update(judged["counts"])
-        run.metrics.update(judged["metrics"])
-        run.details.update(judged["details"], candidate=candidate, outcome=outcome, passed=passed)
+        run.counts.update(judged.counts)
+        run.metrics.update(judged.metrics)
+        run.describe(
+            replace(judged.details, candidate=candidate, outcome=outcome, passed=said.passed)
+        )
 
     inputs = {name: Pin.parse(pin) for name, pin in verdict.inputs.items()}
-    branch = str(judged["details"].get("branch") or MAIN)
+    branch = judged.details.branch or MAIN
     try:
         done = context.commit_data(STAGE, verdict.run_id, body, inputs=inputs, on=branch)
     except NotFound:
         # A user's branch that is gone; the verdict stands beside the candidate.
         return Completed(message=f"{outcome}; branch {branch} is gone")
     _link(verdict, candidate, f"`{done.record.path}` at `{done.pin.commit}`")
-    if passed:
-        reason = str(judged["details"].get("reason"))
+    if said.passed:
+        reason = str(judged.details.reason)
         announce(
             PASSED,
             pipeline=context.pipeline.name,
             payload={"candidate": candidate, "reason": reason},
         )
-    return (Failed if verdict.details["refused"] else Completed)(message=outcome)
+    return (Failed if said.refused else Completed)(message=outcome)
 
 
 def _show(
@@ -226,7 +231,7 @@ def _link(verdict: Record, candidate: str, record: str) -> None:
             f"| what | which |\n|---|---|\n"
             f"| data commit | `{verdict.inputs.get('data', 'refused before it was read')}` |\n"
             f"| candidate | `{layout.candidate_folder(candidate)}` |\n"
-            f"| verdict | {verdict.details['outcome']} |\n"
+            f"| verdict | {VerdictDetails.of(verdict).outcome} |\n"
             f"| record | {record} |\n"
             f"| code commit | `{verdict.code.get('code_commit', '')}` |\n"
         ),

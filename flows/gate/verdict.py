@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from security.policy.trust_policy import TrustPolicy
 from security.release.provenance import Build
 from security.release.signing import sign_gates
 from security.release.verify import GATES
+from storage.registry.details import GateDetails
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Verdict:
     failed: tuple[str, ...]
     refused: bool = False
     files: Mapping[str, bytes] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
+    details: GateDetails = field(default_factory=lambda: GateDetails(decision=None))
     counts: Mapping[str, int] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
@@ -118,12 +118,13 @@ def against(champion: Champion | None) -> str:
 
 def _details(
     build: Build, split: Split, champion: Champion | None, evidence: Sequence[Evidence]
-) -> dict[str, Any]:
-    return {
-        "reason": build.reason,
-        "branch": build.branch,
-        "cutoff": split.cutoff.isoformat(),
-        "boundary": split.boundary.isoformat(),
-        "against": against(champion),
-        "gates": [{"gate": str(e), "passed": e.passed} for e in evidence],
-    }
+) -> GateDetails:
+    return GateDetails(
+        decision=None,
+        reason=build.reason,
+        branch=build.branch,
+        cutoff=split.cutoff.isoformat(),
+        boundary=split.boundary.isoformat(),
+        against=against(champion),
+        gates=tuple({"gate": str(e), "passed": e.passed} for e in evidence),
+    )

@@ -11,7 +11,7 @@ from flows.tables import predictions_dataset, quarantine_table
 from storage import landing
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin
-from storage.landing import Batch
+from storage.landing import Batch, IngestDetails
 from storage.runs import Job, Provenance, Run, commit_once, records
 
 STAGE = "ingest"
@@ -59,7 +59,7 @@ def survey(lake: Lake, pipeline: Pipeline, stock: Pin, *, on: str = MAIN) -> Sto
     """The waiting batches, and those that only repeat what another delivery landed."""
     head = lake.pin(pipeline.repository, on)
     taken = {
-        r.run_id: str(r.details["batch"])
+        r.run_id: IngestDetails.of(r).batch
         for r in records.at(lake, head, stage=STAGE)
         if _is_final(r)
     }
@@ -114,7 +114,7 @@ def land(
         kept=counts["kept"],
         quarantined=counts["quarantined"],
         duplicates=counts["duplicates"],
-        rules=outcome.record.details["rules"],
+        rules=IngestDetails.of(outcome.record).rules,
     )
 
 
@@ -136,8 +136,8 @@ def _take(run: Run, batch: Batch, dataset: Dataset, files: Mapping[str, bytes]) 
         quarantined=counts.quarantined,
         duplicates=counts.duplicates,
     )
-    run.details.update(
-        dataset=dataset.name, batch=batch.id, digest=batch.digest, rules=dict(counts.rules)
+    run.describe(
+        IngestDetails(dataset=dataset.name, batch=batch.id, digest=batch.digest, rules=counts.rules)
     )
 
 

@@ -15,6 +15,7 @@ from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
 from storage.registry import layout
+from storage.registry.details import PolicyDetails
 from storage.runs import Run
 
 
@@ -44,8 +45,9 @@ def publish_policy(context: Context) -> TrustPolicy:
         audit.append_events(
             run, *audit.policy_events(replaced, policy, context.actor or layout.POLICY)
         )
-        run.details.update(
-            trust=policy.digests.trust, rules=policy.digests.rules, edition=list(policy.edition)
+        digests = policy.digests
+        run.describe(
+            PolicyDetails(trust=digests.trust, rules=digests.rules, edition=policy.edition)
         )
 
     run_id = layout.policy_run(policy.digests.trust, policy.digests.rules)

@@ -39,6 +39,7 @@ from storage import registry
 from storage.errors import Refused
 from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef, layout
+from storage.registry.details import ProposeDetails
 from storage.runs import Run
 
 
@@ -79,11 +80,13 @@ def propose(context: Context, following: NextIndex) -> int:
         audit.append_events(
             run, _make_event("proposal.made", number, following.actor, envelope, trusted)
         )
-        run.details.update(environment=environment, proposal=number, reason=following.reason)
+        run.describe(
+            ProposeDetails(environment=environment, proposal=number, reason=following.reason)
+        )
 
     run_id = layout.propose_run(environment, following.request_id, last)
     outcome = context.commit_release(layout.PROPOSE, run_id, body)
-    return int(outcome.record.details["proposal"])
+    return ProposeDetails.of(outcome.record).proposal
 
 
 def approve(

@@ -20,6 +20,7 @@ from flows.release.register import explain_no_promotion, read_release, register_
 from flows.trust.newest_index import history
 from security.release.index import Index
 from storage.registry import ReleaseRef, layout
+from storage.registry.details import RegisterCandidateDetails
 from storage.runs.records import Record
 
 
@@ -84,12 +85,13 @@ def _promote(context: Context, ref: ReleaseRef, environment: str, reason: str) -
 
 
 def _show_links(context: Context, registered: Record) -> None:
-    release, candidate = registered.details["release"], registered.details["candidate"]
+    said = RegisterCandidateDetails.of(registered)
+    release, candidate = said.release, said.candidate
     create_markdown_artifact(
         key="links",
         markdown=(
             f"| what | which |\n|---|---|\n| release | `{release}` |\n"
-            f"| candidate | `{layout.candidate_folder(str(candidate))}` |\n"
+            f"| candidate | `{layout.candidate_folder(candidate)}` |\n"
             f"| data commit | `{registered.inputs['data']}` |\n"
             f"| record | `{registered.path}` in `{context.pipeline.releases}` |\n"
         ),
@@ -98,5 +100,5 @@ def _show_links(context: Context, registered: Record) -> None:
     announce(
         REGISTERED,
         pipeline=context.pipeline.name,
-        payload={"release": str(release), "candidate": str(candidate)},
+        payload={"release": release, "candidate": candidate},
     )

@@ -31,6 +31,7 @@ from storage import registry
 from storage.errors import Refused
 from storage.lake import Lake, Pin
 from storage.registry import layout
+from storage.registry.details import IndexDetails
 from storage.runs import Outcome, Run
 
 Kind = Literal["promotion", "rollback"]
@@ -109,7 +110,7 @@ def write_index(
     Raises: Untrusted if signatures are missing, Refused if another index came first.
     """
     trusted, environment = context.trusted, following.environment
-    policy = trusted.policy
+    policy, release = trusted.policy, name_release(NamedRelease.of(following.release.release))
     verify_unseen(envelope, environment, policy)
     told = audit.signed_event(
         policy.verify(envelope, role="releaser", payload_type=INDEX_TYPE),
@@ -118,7 +119,7 @@ def write_index(
         role="releaser",
         kind=EVENTS[following.kind],
         reason=following.reason,
-        detail={"release": name_release(NamedRelease.of(following.release.release))},
+        detail={"release": release},
     )
 
     def sign(number: int, previous: bytes | None) -> dict[str, bytes]:
@@ -130,18 +131,23 @@ def write_index(
             run.replace(path, data)
         audit.append_events(run, *events, told)
 
+    def describe(number: int) -> IndexDetails:
+        return IndexDetails(
+            environment=environment,
+            index=number,
+            kind=following.kind,
+            release=release,
+            reason=following.reason,
+            actor=following.actor,
+        )
+
     number, outcome = registry.publish_index(
         context.lake,
         context.pipeline.name,
         environment,
         request_id=following.request_id,
         sign=sign,
-        details={
-            "kind": following.kind,
-            "release": name_release(NamedRelease.of(following.release.release)),
-            "reason": following.reason,
-            "actor": following.actor,
-        },
+        describe=describe,
         by=context.origin,
         also=also,
     )

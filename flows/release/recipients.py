@@ -28,6 +28,7 @@ from security.release.stanzas import read_stanzas
 from security.release.verify import CARD, GATES, MAX_CARD_BYTES, VerifiedRelease, verify_release
 from storage import registry
 from storage.registry import ReleaseRef, layout
+from storage.registry.details import RecipientDetails, ResealDetails
 from storage.runs import Run
 
 
@@ -197,13 +198,18 @@ def _register(
             run, *audit.registration_events(signed, new, fetched.policy, context.actor), removed
         )
 
-    build = fetched.verified.release.build
+    def describe(new: ReleaseRef) -> ResealDetails:
+        run = fetched.verified.release.build.run_id
+        return ResealDetails(
+            release=str(new), reason=reason, resealed=str(ref), without=gone.id, run=run
+        )
+
     new, outcome = registry.register(
         context.lake,
         context.pipeline.name,
         run_id=layout.reseal_run(ref, gone.id),
         sign=sign,
-        details={"reason": reason, "resealed": str(ref), "without": gone.id, "run": build.run_id},
+        describe=describe,
         inputs={"release": context.pin_releases()},
         by=context.origin,
         also=tell,
@@ -231,7 +237,7 @@ def _publish(
             "recipient.added", context.actor, ref.path, detail={"key": new.recipient_id}
         )
         audit.append_events(run, added)
-        run.details.update(release=str(ref), added=new.recipient_id)
+        run.describe(RecipientDetails(release=str(ref), added=new.recipient_id))
 
     run_id = layout.add_recipient_run(ref, new.recipient_id, before)
     context.commit_release(layout.RECIPIENTS, run_id, body)

@@ -24,6 +24,7 @@ from security.release.statement import ModelRelease
 from storage import registry
 from storage.lake import MAIN, Lake, Pin
 from storage.registry import ReleaseRef, layout
+from storage.registry.details import RegisterCandidateDetails, RegisterDetails
 from storage.runs import Run
 from storage.runs.records import Record
 
@@ -41,7 +42,7 @@ def read_release(context: Context, candidate: str, registered: Record) -> Verifi
     Records are not signed: this one only says where to look.
     Raises: Untrusted if the release does not verify, or was made of another candidate.
     """
-    ref = ReleaseRef.parse(str(registered.details["release"]))
+    ref = ReleaseRef.parse(RegisterDetails.of(registered).release)
     policy = context.trusted.policy.for_cosigner()
     verified = verify_registered(context.lake, context.pin_releases(), ref, policy)
     if verified.release.build.run_id != candidate:
@@ -90,7 +91,7 @@ def register_candidate(context: Context, candidate: str) -> Record:
             name,
             run_id=layout.register_run(candidate),
             sign=made.sign,
-            details=made.details,
+            describe=made.describe,
             inputs={"data": made.data},
             by=context.origin,
             also=made.tell,
@@ -128,16 +129,16 @@ class _Registration:
         pin = self.candidate.build.data["data"]
         return Pin(pin.repository, pin.commit)
 
-    @property
-    def details(self) -> dict[str, object]:
-        """For the record: who comes later looks these up."""
+    def describe(self, ref: ReleaseRef) -> RegisterCandidateDetails:
+        """What the record says: who comes later looks these up."""
         build = self.candidate.build
-        return {
-            "candidate": build.run_id,
-            "reason": build.reason,
-            "branch": build.branch,
-            "against": self.evidence.against,
-        }
+        return RegisterCandidateDetails(
+            release=str(ref),
+            candidate=build.run_id,
+            reason=build.reason,
+            branch=build.branch,
+            against=self.evidence.against,
+        )
 
     def sign(self, version: int) -> Path:
         """The folder with the release of this version in it; may be called again."""

@@ -13,6 +13,7 @@ from security.release.index import TIMESTAMP_TYPE, VerifiedIndex, sign_timestamp
 from storage import registry
 from storage.lake import Lake, Pin
 from storage.registry import layout
+from storage.registry.details import TimestampDetails
 from storage.runs import Run
 
 LIFETIME = timedelta(days=7)
@@ -46,7 +47,7 @@ def refresh_timestamp(context: Context, *, environment: str) -> bool:
     def body(run: Run) -> None:
         run.replace(layout.timestamp_path(environment, number), envelope)
         audit.append_events(run, told)
-        run.details.update(environment=environment, index=number)
+        run.describe(TimestampDetails(environment=environment, index=number))
 
     run_id = _run_id(lake, pin, trusted, current, now)
     return not context.commit_release(layout.TIMESTAMP, run_id, body).already

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -14,6 +13,7 @@ from flows.pipeline import Pipeline
 from flows.profile.performance import performance
 from flows.profile.profile import Holdout, Profile
 from flows.train.export import export
+from storage.registry.details import TrainDetails, Training
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ def make_candidate(pipeline: Pipeline, fitted: Fitted, split: Split) -> Candidat
 
 def describe(
     candidate: Candidate, split: Split, *, decision: str | None, reason: str, on: str
-) -> dict[str, Any]:
+) -> Training:
     """What the run's record will say; it is committed with the candidate, so that it cannot
     come to speak of another model."""
-    return {
-        "counts": {"train": split.train.height, "holdout": split.holdout.height},
-        "metrics": dict(candidate.metrics),
-        "details": {
-            "decision": decision,
-            "reason": reason,
-            "branch": on,
-            "cutoff": split.cutoff.isoformat(),
-            "boundary": split.boundary.isoformat(),
-            "hyperparameters": dict(candidate.fitted.hyperparameters),
-        },
-    }
+    return Training(
+        counts={"train": split.train.height, "holdout": split.holdout.height},
+        metrics=dict(candidate.metrics),
+        details=TrainDetails(
+            decision=decision,
+            reason=reason,
+            branch=on,
+            cutoff=split.cutoff.isoformat(),
+            boundary=split.boundary.isoformat(),
+            hyperparameters=dict(candidate.fitted.hyperparameters),
+        ),
+    )
 
 
 def _own_look(scored: pl.DataFrame) -> dict[str, float]:

@@ -4,7 +4,7 @@ It holds the trainer's key and no other: whether the candidate is good enough is
 say, and whether it is released the releaser's.
 """
 
-from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +28,7 @@ from flows.train.seal import Trained, sealed_candidate
 from flows.trust.key_access import signer
 from storage.lake import MAIN, Pin
 from storage.registry import candidates, layout
+from storage.registry.details import CandidateDetails, TrainDetails, Training
 from storage.runs import Outcome, Run, records
 from storage.runs.records import Record
 from storage.tables.manifests import manifests
@@ -55,9 +56,7 @@ def export_model(pipeline: str | None, fitted: Fitted, split: Split) -> Candidat
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def put_forward(
-    pipeline: str | None, trained: Trained, data: Pin, training: Mapping[str, Any]
-) -> Record:
+def put_forward(pipeline: str | None, trained: Trained, data: Pin, training: Training) -> Record:
     """Encrypt, sign as trainer, and commit the candidate, once per run."""
     context = open_run(pipeline)
     policy = context.trusted.policy
@@ -68,7 +67,7 @@ def put_forward(
             context.pipeline.name,
             trained.run_id,
             sealed_candidate(trained, policy, signer=key, work=Path(work)),
-            details={"training": training},
+            details=CandidateDetails(training=training),
             inputs={"data": data},
             by=context.origin,
         )
@@ -92,7 +91,9 @@ def train(
     run_id = _run_id(name, on, decision, request)
     started, data = datetime.now(UTC), context.lake.pin(repository, on)
     if done := records.find(context.lake, repository, data.commit, stage=STAGE, run=run_id):
-        return Completed(message=f"already merged as {done.attempt}: {done.details['outcome']}")
+        return Completed(
+            message=f"already merged as {done.attempt}: {TrainDetails.of(done).outcome}"
+        )
 
     # An attempt that died after it put its candidate forward: that one stands, and its facts.
     releases = context.pin_releases()
@@ -154,20 +155,21 @@ def _reason(decision: str | None, request: str | None) -> str:
 
 def _finish(context: Context, candidate: Record, on: str) -> State[Any]:
     """Merge the run's record, then send the event that has its candidate judged."""
-    training, data = candidate.details["training"], Pin.parse(candidate.inputs["data"])
+    training = CandidateDetails.of(candidate).training
+    data = Pin.parse(candidate.inputs["data"])
     outcome = f"candidate {candidate.run_id[:12]}"
 
     def body(run: Run) -> None:
-        run.counts.update(training["counts"])
-        run.metrics.update(training["metrics"])
-        run.details.update(training["details"], outcome=outcome, candidate=candidate.run_id)
+        run.counts.update(training.counts)
+        run.metrics.update(training.metrics)
+        run.describe(replace(training.details, outcome=outcome, candidate=candidate.run_id))
 
     done = context.commit_data(STAGE, candidate.run_id, body, inputs={"data": data}, on=on)
     _link(data, candidate, done)
     announce(
         TRAINED,
         pipeline=context.pipeline.name,
-        payload={"candidate": candidate.run_id, "reason": str(training["details"]["reason"])},
+        payload={"candidate": candidate.run_id, "reason": training.details.reason},
     )
     return Completed(message=outcome)
 

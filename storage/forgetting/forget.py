@@ -6,10 +6,10 @@ rollback of the table leads to before that.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import polars as pl
 from deltalake import write_deltalake
@@ -20,9 +20,33 @@ from storage.forgetting.selection import Selection
 from storage.forgetting.traces import Place, Search, Traces, rows_in, states
 from storage.lake import LANDING, MAIN, Lake, Pin
 from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
+from storage.runs.details import Details
 
 STAGE = "forget"
 _LOG = "_delta_log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetDetails(Details):
+    """Stage forget: what was asked for, in digests, never in values, and what it led to.
+
+    `kind` is key or age: the first has `digests` of the keys, the second the moment `before`.
+    `releases` and `branches` have the rows too. `landed` are folders of batches that went,
+    `objects` how many wait to be purged.
+    """
+
+    kind: str
+    dataset: str
+    columns: tuple[str, ...]
+    reason: str
+    actor: str
+    purge_after: datetime
+    releases: tuple[str, ...]
+    branches: tuple[str, ...]
+    digests: tuple[str, ...] | None = None
+    before: str | None = None
+    landed: tuple[str, ...] = ()
+    objects: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +80,7 @@ def forget(
     selection: Selection,
     *,
     request: str,
-    details: Mapping[str, Any],
+    details: ForgetDetails,
     on: str = MAIN,
     by: Provenance | None = None,
 ) -> Outcome:
@@ -72,11 +96,11 @@ def forget(
         Job(repository, STAGE, records.run_id(STAGE, request, head.commit), on=on, by=by),
         lambda run: _forget(run, search, details),
     )
-    drop_batches(lake, repository, outcome.record.details["landed"])
+    drop_batches(lake, repository, ForgetDetails.of(outcome.record).landed)
     return outcome
 
 
-def drop_batches(lake: Lake, repository: str, folders: list[str]) -> None:
+def drop_batches(lake: Lake, repository: str, folders: Iterable[str]) -> None:
     """Take batches off `landing`, their seals first, so that no run takes half of one."""
     landing.take_stock(lake, repository)
     for folder in folders:
@@ -116,7 +140,7 @@ def _heads(lake: Lake, head: Pin) -> list[Pin]:
     return [head, *(Pin(repository, commit) for commit in sorted(named - {head.commit}))]
 
 
-def _forget(run: Run, search: Search, details: Mapping[str, Any]) -> None:
+def _forget(run: Run, search: Search, details: ForgetDetails) -> None:
     found = _survey(run.lake, run.base, search)
     if found.is_empty:
         raise Refused("There is no such row, and nothing of it in reach.")
@@ -125,7 +149,7 @@ def _forget(run: Run, search: Search, details: Mapping[str, Any]) -> None:
         run.tables[name] = _without(run, name, search.selection, found.traces)
     note = [[place.path, place.commit] for place in found.traces.places]
     run.put(note_path(run.run_id), json.dumps({"objects": note}).encode())
-    run.details.update(details, landed=list(found.landed), objects=len(note))
+    run.describe(replace(details, landed=found.landed, objects=len(note)))
 
 
 def note_path(run_id: str) -> str:

@@ -11,16 +11,25 @@ from datetime import datetime
 
 from storage.errors import NotFound
 from storage.forgetting.forget import STAGE as FORGET
-from storage.forgetting.forget import note
+from storage.forgetting.forget import ForgetDetails, note
 from storage.forgetting.traces import Place
 from storage.lake import MAIN, Lake, Pin
 from storage.runs import Job, Provenance, Run, commit_once, records
+from storage.runs.details import Details
 from storage.runs.records import Record
 
 STAGE = "purge"
 
 # Erases the bytes at a physical address; false where it cannot.
 Erase = Callable[[str], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurgeDetails(Details):
+    """Stage purge: the run id of the forgetting that it finished, and its reason."""
+
+    request: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class Waiting:
     @property
     def due(self) -> datetime:
         """When its old versions may go."""
-        return datetime.fromisoformat(self.request.details["purge_after"])
+        return ForgetDetails.of(self.request).purge_after
 
 
 def purge(
@@ -85,7 +94,7 @@ def waiting(lake: Lake, repository: str, *, on: str | None = None) -> list[Waiti
     found: dict[str, Waiting] = {}
     for branch in [on] if on else _branches(lake, repository):
         head = lake.pin(repository, branch)
-        done |= {record.details["request"] for record in records.at(lake, head, stage=STAGE)}
+        done |= {PurgeDetails.of(r).request for r in records.at(lake, head, stage=STAGE)}
         for record in records.at(lake, head, stage=FORGET):
             found.setdefault(record.run_id, Waiting(record, branch))
     left = [one for run, one in found.items() if run not in done]
@@ -124,7 +133,8 @@ def _record(lake: Lake, repository: str, one: Waiting, objects: int, by: Provena
 
     def body(run: Run) -> None:
         run.counts["objects"] = objects
-        run.details.update(request=request.run_id, reason=request.details["reason"])
+        reason = ForgetDetails.of(request).reason
+        run.describe(PurgeDetails(request=request.run_id, reason=reason))
 
     run_id = records.run_id(STAGE, request.run_id)
     commit_once(lake, Job(repository, STAGE, run_id, on=one.branch, by=by), body)

@@ -9,6 +9,7 @@ from pathlib import Path
 from storage.lake import Lake, Pin, releases
 from storage.registry import layout, upload
 from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
+from storage.runs.details import Details
 from storage.runs.records import Record
 
 
@@ -18,7 +19,7 @@ def put(
     candidate: str,
     folder: Path,
     *,
-    details: Mapping[str, object],
+    details: Details,
     inputs: Mapping[str, Pin],
     by: Provenance | None = None,
 ) -> Outcome:
@@ -26,7 +27,7 @@ def put(
 
     def body(run: Run) -> None:
         upload(run, layout.candidate_folder(candidate), folder)
-        run.details.update(details)
+        run.describe(details)
 
     return commit_once(
         lake, Job(releases(pipeline), layout.CANDIDATE, candidate, inputs=inputs, by=by), body
@@ -39,7 +40,7 @@ def put_verdict(
     candidate: str,
     files: Mapping[str, bytes],
     *,
-    details: Mapping[str, object],
+    details: Details,
     inputs: Mapping[str, Pin],
     by: Provenance | None = None,
 ) -> Outcome:
@@ -48,7 +49,7 @@ def put_verdict(
     def body(run: Run) -> None:
         for name, data in files.items():
             run.put(f"{layout.candidate_folder(candidate)}/{name}", data)
-        run.details.update(details, candidate=candidate)
+        run.describe(details)
 
     return commit_once(
         lake,

@@ -6,6 +6,7 @@ from pathlib import Path
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin, releases
 from storage.registry import layout
+from storage.registry.details import IndexDetails, RegisterDetails
 from storage.registry.layout import ReleaseRef
 from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
 from storage.runs.records import Record
@@ -38,7 +39,7 @@ def register(
     *,
     run_id: str,
     sign: Callable[[int], Path],
-    details: Mapping[str, object],
+    describe: Callable[[ReleaseRef], RegisterDetails],
     inputs: Mapping[str, Pin],
     by: Provenance | None = None,
     also: Callable[[Run, ReleaseRef, Path], None] | None = None,
@@ -46,8 +47,8 @@ def register(
     """Register the next version, once per run id.
 
     `sign` gets the version number, inside the replay, and returns the finished folder: two runs
-    that take the same number collide on the path, and the loser signs the next one. `also` writes
-    what belongs into the same commit.
+    that take the same number collide on the path, and the loser signs the next one. `describe`
+    says what the record holds, `also` writes what belongs into the same commit.
     """
 
     def body(run: Run) -> None:
@@ -57,12 +58,12 @@ def register(
         upload(run, ref.path, folder)
         if also is not None:
             also(run, ref, folder)
-        run.details.update(details, release=str(ref))
+        run.describe(describe(ref))
 
     outcome = commit_once(
         lake, Job(releases(pipeline), layout.REGISTER, run_id, inputs=inputs, by=by), body
     )
-    return ReleaseRef.parse(outcome.record.details["release"]), outcome
+    return ReleaseRef.parse(RegisterDetails.of(outcome.record).release), outcome
 
 
 def registered(lake: Lake, pipeline: str, run_id: str) -> Record | None:
@@ -78,7 +79,7 @@ def publish_index(
     *,
     request_id: str,
     sign: Callable[[int, bytes | None], Mapping[str, bytes]],
-    details: Mapping[str, object],
+    describe: Callable[[int], IndexDetails],
     by: Provenance | None = None,
     also: Callable[[Run], None] | None = None,
 ) -> tuple[int, Outcome]:
@@ -86,7 +87,8 @@ def publish_index(
 
     `sign` gets the next number and the envelope of the index before it, and returns file names
     and bytes, `<n>.json` among them. Of two releasers at once the loser sees the winner's index
-    in its replay. `also` writes what belongs into the same commit.
+    in its replay. `describe` says what the record holds, `also` writes what belongs into the same
+    commit.
     """
 
     def body(run: Run) -> None:
@@ -97,14 +99,14 @@ def publish_index(
             run.put(f"{layout.index_folder(environment)}{name}", data)
         if also is not None:
             also(run)
-        run.details.update(details, environment=environment, index=last + 1)
+        run.describe(describe(last + 1))
 
     outcome = commit_once(
         lake,
         Job(releases(pipeline), layout.SERVE, layout.index_run(environment, request_id), by=by),
         body,
     )
-    return int(outcome.record.details["index"]), outcome
+    return IndexDetails.of(outcome.record).index, outcome
 
 
 def index_numbers(lake: Lake, pin: Pin, environment: str) -> list[int]:

@@ -6,9 +6,11 @@ they are what proves that a run happened.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from storage.lake import MAIN, Lake, Pin
 from storage.runs import record_table, records
+from storage.runs.details import Details
 from storage.runs.records import Changed
 from storage.runs.summaries import Summary, to_json
 from storage.runs.transaction import Job, Outcome, Provenance, Run, commit_once
@@ -16,6 +18,13 @@ from storage.runs.transaction import Job, Outcome, Provenance, Run, commit_once
 STAGE = "compact"
 # What is not compacted is read by every run that needs it: so many objects are cheap to read.
 ENOUGH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompactDetails(Details):
+    """Stage compact: the commit up to which records are rows."""
+
+    up_to: str
 
 
 def compact(
@@ -61,7 +70,7 @@ def _write(run: Run, summaries: Sequence[Summary]) -> None:
     for summary in (records.COMPACTED, *summaries):
         run.replace(summary.path, to_json(summary.at(lake, head)))
     run.counts.update(records=len(fresh), outdated=len(gone))
-    run.details.update(up_to=head.commit)
+    run.describe(CompactDetails(up_to=head.commit))
 
 
 def _find_new(lake: Lake, head: Pin) -> tuple[Pin | None, Changed]:

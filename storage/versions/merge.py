@@ -18,12 +18,22 @@ from storage import tables
 from storage.errors import NotFound, Refused
 from storage.lake import MAIN, Lake, Pin
 from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
+from storage.runs.details import Details
 from storage.tables.compare import PART_ROWS, Changes, Comparison, compare, together
 from storage.versions.carried_runs import copy_records
 
 STAGE = "merge"
 _SHOWN = 5
 _KINDS = ("added", "changed", "removed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeDetails(Details):
+    """Stage merge: the commit and the branch that were merged, and how many records came along."""
+
+    source: str
+    branch: str
+    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,7 @@ def merge_base(lake: Lake, head: Pin, source: str, into: str) -> Pin:
     repository = head.repository
     for record in records.at(lake, lake.pin(repository, into), stage=STAGE):
         before = Pin.parse(record.inputs["source"])
-        if record.details["branch"] != source or before == head:
+        if MergeDetails.of(record).branch != source or before == head:
             continue
         if not _is_in_history(lake, before, head):
             continue
@@ -148,7 +158,7 @@ def _apply(
             )
         _apply_table(run, side, base, head, check)
     copied = copy_records(run, base, head)
-    run.details.update(source=str(head), branch=source, records=copied)
+    run.describe(MergeDetails(source=str(head), branch=source, records=copied))
 
 
 def _apply_table(run: Run, side: _Side, base: Pin, head: Pin, check: Check | None) -> None:

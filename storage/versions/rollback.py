@@ -7,11 +7,23 @@ from storage import tables
 from storage.forgetting import forget, purge
 from storage.lake import MAIN, Lake, Pin
 from storage.runs import Job, Outcome, Provenance, Run, commit_once, records
+from storage.runs.details import Details
 from storage.runs.records import Record
 
 STAGE = "rollback"
 # What these did stays done: their rows are in no version that a rollback leads to.
 _LASTING = (STAGE, forget.STAGE, purge.STAGE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackDetails(Details):
+    """Stage rollback; `supersedes` are the runs it undid, written `ingest/<run id>`."""
+
+    reason: str
+    actor: str
+    datasets: tuple[str, ...]
+    supersedes: tuple[str, ...]
+    may_run_again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +77,14 @@ def _restore_all(run: Run, request: Request) -> None:
     for record in undone:
         marked = record.superseded_by(run.run_id, may_run_again=request.may_run_again)
         run.replace(record.path, marked.to_json())
-    run.details.update(
-        reason=request.reason,
-        actor=request.actor,
-        datasets=list(request.datasets),
-        supersedes=[f"{r.stage}/{r.run_id}" for r in undone],
-        may_run_again=request.may_run_again,
+    run.describe(
+        RollbackDetails(
+            reason=request.reason,
+            actor=request.actor,
+            datasets=request.datasets,
+            supersedes=tuple(f"{r.stage}/{r.run_id}" for r in undone),
+            may_run_again=request.may_run_again,
+        )
     )
 
 

@@ -10,7 +10,7 @@ from flows.data.difference import differences
 from flows.data.history import log
 from storage import tables
 from storage.errors import Refused
-from storage.forgetting.forget import forget
+from storage.forgetting.forget import ForgetDetails, forget
 from storage.forgetting.selection import ByKey
 from storage.lake import Lake
 from storage.runs import Job, Run, commit_once
@@ -45,7 +45,16 @@ def test_every_operation_takes_the_name(lake: Lake, repo: str, table: str) -> No
     roll_back(lake, Request("r", (table,), good, "why", "me"))
     rows = tables.scan(lake, lake.pin(repo), table).sort("key").collect()
     assert rows['quo"te'].to_list() == [1, 2]
-    details = {"reason": "asked", "purge_after": datetime.now(UTC).isoformat()}
+    details = ForgetDetails(
+        kind="key",
+        dataset=table,
+        columns=('quo"te',),
+        reason="asked",
+        actor="me",
+        purge_after=datetime.now(UTC),
+        releases=(),
+        branches=(),
+    )
     forget(lake, repo, ByKey(('quo"te',), (("2",),)), request="f", details=details)
     assert tables.scan(lake, lake.pin(repo), table).collect()["key"].to_list() == [1]
 

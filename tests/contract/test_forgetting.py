@@ -13,7 +13,7 @@ from deltalake import write_deltalake
 from storage import tables
 from storage.embedded.bytes.erasure import erase
 from storage.errors import Damaged, Refused
-from storage.forgetting.forget import forget, note, survey
+from storage.forgetting.forget import ForgetDetails, forget, note, survey
 from storage.forgetting.purge import Purge, purge, waiting
 from storage.forgetting.selection import ByAge, ByKey
 from storage.forgetting.traces import Search
@@ -39,10 +39,22 @@ def people(lake: Lake, repo: str, table: str, ref: str = "main") -> set[str]:
     return set(tables.scan(lake, lake.pin(repo, ref), table).collect()["person"])
 
 
+def asked(due: datetime) -> ForgetDetails:
+    return ForgetDetails(
+        kind="key",
+        dataset="visits",
+        columns=("person",),
+        reason="asked",
+        actor="me",
+        purge_after=due,
+        releases=(),
+        branches=(),
+    )
+
+
 def forgotten(lake: Lake, repo: str, *names: str, on: str = "main", due: datetime = NOW) -> Outcome:
     selection = ByKey(("person",), tuple((name,) for name in names or (WHO,)))
-    details = {"reason": "asked", "purge_after": due.isoformat()}
-    return forget(lake, repo, selection, request=str(names), details=details, on=on)
+    return forget(lake, repo, selection, request=str(names), details=asked(due), on=on)
 
 
 def purged(lake: Lake, repo: str, *, now: datetime = NOW) -> list[Purge]:
@@ -296,8 +308,7 @@ def test_rows_past_a_moment_go_with_those_of_their_quarantine_alone(
     old = ByAge(
         "visits", "at", datetime(2013, 1, 2, 12, tzinfo=UTC), ("visits", "quarantine/visits")
     )
-    details = {"reason": "old", "purge_after": NOW.isoformat()}
-    outcome = forget(lake, repo, old, request="age", details=details)
+    outcome = forget(lake, repo, old, request="age", details=asked(NOW))
     assert outcome.record.counts == {"visits:removed": 2, "quarantine/visits:removed": 2}
     left = tables.scan(lake, lake.pin(repo), "visits").collect()
     assert left["n"].to_list() == [3]

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 
 from storage import tables
 from storage.errors import NotFound, Refused
-from storage.forgetting.forget import forget
+from storage.forgetting.forget import ForgetDetails, forget
 from storage.forgetting.purge import purge, waiting
 from storage.forgetting.selection import ByKey
 from storage.lake import Lake
@@ -43,8 +42,17 @@ def record(lake: Lake, repo: str, outcome: Outcome) -> records.Record:
     return found
 
 
-def asked(due: datetime) -> Mapping[str, str]:
-    return {"reason": "asked", "purge_after": due.isoformat()}
+def asked(due: datetime) -> ForgetDetails:
+    return ForgetDetails(
+        kind="key",
+        dataset="visits",
+        columns=("person",),
+        reason="asked",
+        actor="me",
+        purge_after=due,
+        releases=(),
+        branches=(),
+    )
 
 
 def test_what_a_branch_forgot_is_purged_from_main_after_its_merge(lake: Lake, repo: str) -> None:

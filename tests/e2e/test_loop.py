@@ -47,6 +47,7 @@ from storage import registry
 from storage.lake import Pin
 from storage.landing import deliver
 from storage.registry import candidates, layout
+from storage.registry.details import CandidateDetails
 from storage.runs import Job, Run, commit_once, records
 from storage.runs.records import Record
 from storage.versions.merge import merge_branch
@@ -431,7 +432,7 @@ def test_a_training_that_died_after_it_put_its_candidate_forward_is_carried_on(
         context.pipeline.name,
         run_id,
         ROOT / "docs" / "images",
-        details=said.details,
+        details=CandidateDetails.of(said),
         inputs={"data": Pin.parse(said.inputs["data"])},
     )
     run = trained.run("train/train", request="died", cutoff=CUTOFF.isoformat())

@@ -50,7 +50,9 @@ from storage import registry, tables
 from storage.errors import NotFound
 from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef, candidates, layout
+from storage.registry.details import Judgement, VerdictDetails
 from storage.runs import Job, Run, commit_once
+from storage.runs.details import Details
 from storage.runs.records import Record
 from storage.tables.manifests import manifests
 from tests.release_site import context_of
@@ -108,7 +110,8 @@ class House:
     def put_folder(self, candidate: str, folder: Path, **details: Any) -> None:
         inputs = {"data": self.data}
         name = self.pipeline.name
-        candidates.put(self.lake, name, candidate, folder, details=details, inputs=inputs)
+        said = Details(later=details)
+        candidates.put(self.lake, name, candidate, folder, details=said, inputs=inputs)
 
     def open(self, candidate: str, *, keys: Path | None = None) -> Opened:
         pin = registry.head(self.lake, self.pipeline.name)
@@ -135,7 +138,15 @@ class House:
         return verdict
 
     def put_verdict(self, candidate: str, verdict: Verdict) -> Record:
-        details = {"passed": verdict.passed, "outcome": verdict.outcome}
+        details = VerdictDetails(
+            candidate=candidate,
+            passed=verdict.passed,
+            refused=verdict.refused,
+            outcome=verdict.outcome,
+            judged=Judgement(
+                counts=verdict.counts, metrics=verdict.metrics, details=verdict.details
+            ),
+        )
         name = self.pipeline.name
         return candidates.put_verdict(
             self.lake, name, candidate, verdict.files, details=details, inputs={}

@@ -50,6 +50,7 @@ from security.release.statement import ModelRelease
 from storage import landing, registry
 from storage.lake import Lake
 from storage.lake.client import Access
+from storage.registry.details import IndexDetails, RegisterDetails
 from storage.runs import Job, Run, commit_once
 from tests.tiny_model import ROW, tiny_model
 
@@ -136,7 +137,12 @@ class House:
             return release
 
         ref, _ = registry.register(
-            self.lake, self.name, run_id=build.run_id, sign=sign, details={}, inputs={}
+            self.lake,
+            self.name,
+            run_id=build.run_id,
+            sign=sign,
+            describe=lambda ref: RegisterDetails(release=str(ref)),
+            inputs={},
         )
         return ref.version
 
@@ -184,7 +190,14 @@ class House:
             ENVIRONMENT,
             request_id=secrets.token_hex(8),
             sign=sign,
-            details={},
+            describe=lambda number: IndexDetails(
+                environment=ENVIRONMENT,
+                index=number,
+                kind="promotion",
+                release=f"{self.name}/1",
+                reason="test",
+                actor="ana",
+            ),
         )
         return number
 

@@ -63,10 +63,12 @@ def _show_plan(plan: "EnvironmentPlan") -> None:
 
 
 def _document(done: "EnvironmentRollback") -> dict[str, object]:
+    from storage.versions.rollback import RollbackDetails
+
     record = done.data
     data = None
     if record:
-        undone = list(record.details["supersedes"])
+        undone = list(RollbackDetails.of(record).supersedes)
         data = {"run_id": record.run_id, "tables": dict(record.tables), "supersedes": undone}
     return {
         "environment": done.environment,
@@ -81,6 +83,7 @@ def _document(done: "EnvironmentRollback") -> dict[str, object]:
 
 def _show(done: "EnvironmentRollback") -> None:
     from flows.cli.terminal import say, tell, thousands
+    from storage.versions.rollback import RollbackDetails
 
     if done.proposal is not None:
         tell(
@@ -99,4 +102,4 @@ def _show(done: "EnvironmentRollback") -> None:
         return
     for table, version in record.tables.items():
         say(f"{table}: version {version}, {thousands(record.counts[f'{table}:after'])} rows")
-    say(f"runs undone: {len(record.details['supersedes'])}")
+    say(f"runs undone: {len(RollbackDetails.of(record).supersedes)}")

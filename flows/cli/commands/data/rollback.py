@@ -122,8 +122,9 @@ def _show(
     plan: "DataPlan", pin: "Pin", record: "Record | None", *, already: bool, as_json: bool
 ) -> None:
     from flows.cli.terminal import say, show_json, show_table, thousands
+    from storage.versions.rollback import RollbackDetails
 
-    undone = list(record.details["supersedes"]) if record else []
+    undone = list(RollbackDetails.of(record).supersedes) if record else []
     versions = record.tables if record else {s.table: s.now.version for s in plan.steps}
     rows = {step.table: step.then.rows if step.then else 0 for step in plan.steps}
     if as_json:

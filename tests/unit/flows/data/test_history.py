@@ -13,8 +13,9 @@ INGEST = Record(
     "cd" * 32,
     tables={"planes": 0, "quarantine/planes": 0},
     counts={"delivered": 10, "kept": 8, "quarantined": 1, "duplicates": 1},
-    details={"dataset": "planes", "batch": "2013-01", "rules": {"seats|min": 1}},
+    details={"dataset": "planes", "batch": "2013-01", "digest": "ab", "rules": {"seats|min": 1}},
 )
+MERGED = {"source": PIN, "branch": "mine", "records": 0}
 
 
 def test_ingest_adds_what_it_kept_and_what_it_quarantined() -> None:
@@ -28,14 +29,20 @@ def test_a_batch_of_duplicates_changes_no_row() -> None:
 
 def test_a_merge_says_what_it_did_to_each_table() -> None:
     counts = {"planes:added": 1, "planes:changed": 2, "planes:removed": 3}
-    record = replace(INGEST, stage="merge", counts=counts, details={"branch": "mine"})
+    record = replace(INGEST, stage="merge", counts=counts, details=MERGED)
     assert row_changes(record) == (RowChange("planes", 1, 3, 2),)
     assert note(record) == "branch mine"
 
 
 def test_a_rollback_shrinks_one_table_and_grows_another() -> None:
     counts = {"a:before": 5, "a:after": 2, "b:before": 1, "b:after": 4}
-    details = {"supersedes": ["ingest/1"], "reason": "bad"}
+    details = {
+        "reason": "bad",
+        "actor": "ana",
+        "datasets": ["a", "b"],
+        "supersedes": ["ingest/1"],
+        "may_run_again": False,
+    }
     record = replace(INGEST, stage="rollback", counts=counts, details=details, inputs={"to": PIN})
     assert row_changes(record) == (RowChange("a", 0, 3), RowChange("b", 3, 0))
     assert note(record) == f"to {'ab' * 6}, 1 runs undone: bad"

@@ -34,10 +34,9 @@ from flows.gate.opened import open_candidate
 from flows.gate.verdict import measure_gates, signed_verdict
 from flows.ingest.land import land, waiting
 from flows.keys.first_keys import make_keys
-from flows.learn.dataset import feature_frame, split_by_time, training_frame
+from flows.learn.dataset import feature_frame, prepare_split, split_by_time, training_frame
 from flows.learn.exported import PROFILE
 from flows.learn.fit import fit
-from flows.learn.window import prepare
 from flows.monitor.decide import decide
 from flows.monitor.evidence import ReleaseWindow
 from flows.monitor.observe import KnownData, observe
@@ -148,7 +147,7 @@ def stage_train(lake: Lake, repo: str, keys: Path, work: Path) -> tuple[float, b
     begun = time.perf_counter()
     data = lake.pin(repo)
     frames = {d.name: tables.scan(lake, data, d.name) for d in pipeline.datasets}
-    split = prepare(renamed, frames, cutoff=CUTOFF)
+    split = prepare_split(renamed, frames, cutoff=CUTOFF)
     fitted = fit(renamed, split.train)
     candidate = make_candidate(renamed, fitted, split)
     trained = Trained(
@@ -184,7 +183,7 @@ def judge(lake: Lake, renamed: Pipeline, candidate: str, keys: Path, work: Path)
         work=work,
     )
     frames = {d.name: tables.scan(lake, opened.data, d.name) for d in renamed.datasets}
-    split = prepare(renamed, frames, cutoff=opened.cutoff)
+    split = prepare_split(renamed, frames, cutoff=opened.cutoff)
     evidence = measure_gates(renamed, opened, split, None)
     key = signer(keys, "gatekeeper")
     verdict, _ = signed_verdict(renamed, opened, split, None, evidence, policy=policy, signer=key)

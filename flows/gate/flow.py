@@ -25,8 +25,7 @@ from flows.gate.gates import Evidence
 from flows.gate.opened import Opened, open_candidate
 from flows.gate.verdict import Verdict, against, measure_gates, refusal, signed_verdict
 from flows.learn.champion import Champion, open_champion
-from flows.learn.dataset import Split
-from flows.learn.window import by_day, prepare
+from flows.learn.dataset import Split, add_day, prepare_split
 from flows.pipeline.card import render_card
 from flows.profile.plots import calibration_plot
 from flows.trust.key_access import recipient, signer
@@ -63,7 +62,7 @@ def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: P
 def rebuild_rows(pipeline: str | None, opened: Opened) -> Split:
     """The same rows again, from the pinned data."""
     context = open_run(pipeline)
-    return prepare(context.pipeline, context.frames(opened.data), cutoff=opened.cutoff)
+    return prepare_split(context.pipeline, context.frames(opened.data), cutoff=opened.cutoff)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -86,7 +85,7 @@ def gate(candidate: str, pipeline: str | None = None) -> State[Any]:
     if claims is None:
         raise NotFound(
             f"There is no candidate {candidate[:12]} in {releases.repository}.",
-            remedy="`headrace runs --context train` lists trainings with their candidates.",
+            remedy="`headrace runs --stage train` lists trainings with their candidates.",
         )
     if found := candidates.verdict_record(context.lake, releases, candidate):
         return _finish(context, found)
@@ -208,7 +207,7 @@ def _show(
         ],
         description=f"Compared with {against(champion)} on the same holdout rows.",
     )
-    scored = by_day(split.holdout).with_columns(score=opened.model.predict(split.holdout))
+    scored = add_day(split.holdout).with_columns(score=opened.model.predict(split.holdout))
     create_image_artifact(
         key="calibration",
         image_url=calibration_plot(scored, "the candidate"),

@@ -24,7 +24,7 @@ from flows.arrays import Floats, Floats32
 from flows.errors import GateFailed
 from flows.gate.parity import Parity
 from flows.learn.dataset import Split
-from flows.learn.fit import Encoding
+from flows.learn.exported import Encoding
 from flows.pipeline import Gate, Pipeline
 from flows.pipeline.gate_rules import CHAMPION
 from flows.profile.performance import equal_mass_calibration_error

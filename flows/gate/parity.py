@@ -14,8 +14,7 @@ import polars as pl
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from flows.arrays import Floats32
-from flows.learn.exported import Exported
-from flows.learn.fit import Encoding
+from flows.learn.exported import Encoding, Exported
 
 _TIMED_ROWS = 200
 

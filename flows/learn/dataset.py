@@ -1,10 +1,11 @@
 """From datasets to rows to score, and to rows to learn from.
 
-A training set is dated by its cutoff: it holds what could be known then and nothing else.
+A training set is dated by its cutoff: it holds what could be known then and nothing else. The
+trainer learns from it, and the gatekeeper builds the same rows again.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
@@ -34,12 +35,12 @@ def feature_frame(
     Only the history that the views can reach is read, so a month costs a month.
     Features are Float64, or String if categorical; sorted by `at`.
     """
-    frames = _within_reach(pipeline, frames, start)
+    frames = _keep_within_reach(pipeline, frames, start)
     entities = pipeline.entities(frames).filter(pl.col("at") < end)
     if start is not None:
         entities = entities.filter(pl.col("at") >= start)
     joined = get_historical_features(entities, pipeline.views, frames)
-    return joined.select(pipeline.key, "at", *_at_the_edge(pipeline))
+    return joined.select(pipeline.key, "at", *_cast_features(pipeline))
 
 
 def training_frame(
@@ -85,7 +86,38 @@ def split_by_time(pipeline: Pipeline, frame: pl.DataFrame, *, cutoff: datetime) 
     return Split(train, holdout, boundary, cutoff)
 
 
-def _within_reach(pipeline: Pipeline, frames: Frames, start: datetime | None) -> Frames:
+def find_latest_label(pipeline: Pipeline, frames: Frames) -> datetime:
+    """When the newest label became known: the moment the data speak of.
+
+    Raises: EmptyWindow if there is none.
+    """
+    newest = pipeline.labels(frames).drop_nulls("label").select(pl.col("known_at").max())
+    moment: datetime | None = newest.collect().item()
+    if moment is None:
+        raise EmptyWindow(
+            f"{pipeline.name} has no label yet", remedy="deliver labels and ingest them first"
+        )
+    return moment
+
+
+def round_up_to_second(moment: datetime) -> datetime:
+    """The moment itself, or the next whole second: what signed statements can hold."""
+    whole = moment.replace(microsecond=0)
+    return whole if whole == moment else whole + timedelta(seconds=1)
+
+
+def prepare_split(pipeline: Pipeline, frames: Frames, *, cutoff: datetime) -> Split:
+    """Rows to learn from and to judge on, as they were known at the cutoff."""
+    frame = training_frame(pipeline, frames, cutoff=cutoff)
+    return split_by_time(pipeline, frame, cutoff=cutoff)
+
+
+def add_day(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows with their `day`, the unit that dependent rows are judged by."""
+    return frame.with_columns(day=pl.col("at").dt.date())
+
+
+def _keep_within_reach(pipeline: Pipeline, frames: Frames, start: datetime | None) -> Frames:
     since = None if start is None else pipeline.reads_since(start)
     if since is None:
         return frames
@@ -96,7 +128,7 @@ def _within_reach(pipeline: Pipeline, frames: Frames, start: datetime | None) ->
     }
 
 
-def _at_the_edge(pipeline: Pipeline) -> list[pl.Expr]:
+def _cast_features(pipeline: Pipeline) -> list[pl.Expr]:
     return [
         pl.col(name).cast(pl.String if name in pipeline.categorical else pl.Float64)
         for name in pipeline.features

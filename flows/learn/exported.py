@@ -1,5 +1,7 @@
-"""The files of an exported model, and its probabilities as whoever opened them computes them."""
+"""An exported model: its files, its encoding, and the probabilities that it gives."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,12 +10,56 @@ import numpy as np
 import polars as pl
 
 from flows.arrays import Floats, Floats32
-from flows.learn.fit import Encoding
 
 MODEL, SKOPS, ENCODING, EXAMPLE = "model.onnx", "model.skops", "encoding.json", "example.json"
 PROFILE = "profile.json"
 # Names of the ONNX graph's input and output.
 INPUT, PROBABILITIES = "features", "probabilities"
+ENCODING_FORMAT = "headrace-encoding/v1"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Feature order, and for each categorical feature its categories; the code is the place.
+
+    Null and what was not seen when fitting become NaN, which the trees take as missing.
+    """
+
+    features: tuple[str, ...]
+    categories: Mapping[str, tuple[str, ...]]
+
+    def matrix(self, frame: pl.DataFrame) -> Floats32:
+        """Shape (n, features). float32, because that is what the service computes with.
+
+        An estimator is never given anything else: many thresholds are data values, and a
+        double that was not rounded can fall on the other side of one.
+        """
+        columns = [self._codes(name) for name in self.features]
+        encoded: Floats32 = frame.select(columns).to_numpy().astype(np.float32, copy=False)
+        return encoded
+
+    def to_json(self) -> bytes:
+        """Canonical JSON, the sidecar that goes with the ONNX file."""
+        document = {
+            "format": ENCODING_FORMAT,
+            "features": list(self.features),
+            "categories": {name: list(known) for name, known in self.categories.items()},
+        }
+        return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_json(cls, document: bytes) -> "Encoding":
+        """The inverse of `to_json`, for an encoding that was verified before."""
+        found = json.loads(document)
+        categories = {name: tuple(known) for name, known in found["categories"].items()}
+        return cls(tuple(found["features"]), categories)
+
+    def _codes(self, name: str) -> pl.Expr:
+        column = pl.col(name)
+        if name in self.categories:
+            codes = {category: float(i) for i, category in enumerate(self.categories[name])}
+            column = column.replace_strict(codes, default=None, return_dtype=pl.Float64)
+        return column.cast(pl.Float32).fill_null(float("nan")).alias(name)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import polars as pl
 
 from flows.context import Context
 from flows.errors import EmptyWindow
-from flows.learn.dataset import training_frame
+from flows.learn.dataset import add_day, training_frame
 from flows.learn.fit import fit
-from flows.learn.window import by_day
 from flows.monitor.evidence import MonitorEvidence, ReleaseWindow, ServedWindow, gather
 from flows.monitor.rules import MonitorRules
 from flows.pipeline import Pipeline
@@ -89,7 +88,7 @@ def select_served(known: KnownData, window: ReleaseWindow) -> pl.DataFrame:
     served = known.predictions.filter(within & (pl.col("release") == window.release))
     rows = served.sort("predicted_at").collect()
     last = rows.unique(known.pipeline.key, keep="last", maintain_order=True)
-    return by_day(last.sort("at", maintain_order=True))
+    return add_day(last.sort("at", maintain_order=True))
 
 
 def add_labels(known: KnownData, served: pl.DataFrame) -> pl.DataFrame:

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from flows.learn.dataset import Split
+from flows.learn.dataset import Split, add_day
 from flows.learn.exported import PROFILE
 from flows.learn.fit import Fitted
-from flows.learn.window import by_day
 from flows.pipeline import Pipeline
 from flows.profile.performance import performance
 from flows.profile.profile import Holdout, Profile
@@ -27,9 +26,9 @@ class Candidate:
 
 def make_candidate(pipeline: Pipeline, fitted: Fitted, split: Split) -> Candidate:
     """Export the model, with the profile that monitoring will compare with."""
-    scored = by_day(split.holdout).with_columns(score=pl.Series(fitted.predict(split.holdout)))
+    scored = add_day(split.holdout).with_columns(score=pl.Series(fitted.predict(split.holdout)))
     profile = Profile.of(
-        by_day(split.train), day="day", columns=pipeline.features, holdout=Holdout.of(scored)
+        add_day(split.train), day="day", columns=pipeline.features, holdout=Holdout.of(scored)
     )
     files = {**export(fitted, split.holdout), PROFILE: profile.to_json()}
     return Candidate(fitted, files, _own_look(scored))

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from flows.learn.exported import ENCODING, EXAMPLE, INPUT, MODEL, SKOPS
-from flows.learn.fit import Encoding, Fitted
+from flows.learn.exported import ENCODING, EXAMPLE, INPUT, MODEL, SKOPS, Encoding
+from flows.learn.fit import Fitted
 
 # Read by every onnxruntime since 1.13; ai.onnx.ml 3 is what tree ensembles need.
 OPSETS = {"": 17, "ai.onnx.ml": 3}

@@ -19,9 +19,8 @@ from prefect.states import Completed
 
 from flows.context import Context, open_run
 from flows.events import TRAINED, announce
-from flows.learn.dataset import Split
+from flows.learn.dataset import Split, find_latest_label, prepare_split, round_up_to_second
 from flows.learn.fit import Fitted, fit
-from flows.learn.window import latest_label, prepare, whole_second
 from flows.ledger import decided_until
 from flows.train.candidate import Candidate, describe, make_candidate
 from flows.train.seal import Trained, sealed_candidate
@@ -40,7 +39,7 @@ STAGE = "train"
 def build_features(pipeline: str | None, data: Pin, cutoff: datetime) -> Split:
     """Point-in-time features and labels at the pin, split by time."""
     context = open_run(pipeline)
-    return prepare(context.pipeline, context.frames(data), cutoff=cutoff)
+    return prepare_split(context.pipeline, context.frames(data), cutoff=cutoff)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -141,10 +140,10 @@ def _logical_input(decision: str | None, request: str | None) -> tuple[str, str]
 def _cutoff(context: Context, data: Pin, decision: str | None, asked: datetime | None) -> datetime:
     """What may be known: what was asked for, what the decision's window knew, or all there is."""
     if asked is not None:
-        return whole_second(asked)
-    newest = latest_label(context.pipeline, context.frames(data))
+        return round_up_to_second(asked)
+    newest = find_latest_label(context.pipeline, context.frames(data))
     known = min(newest, decided_until(context.lake, data, decision)) if decision else newest
-    return whole_second(known)
+    return round_up_to_second(known)
 
 
 def _reason(decision: str | None, request: str | None) -> str:

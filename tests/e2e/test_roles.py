@@ -22,9 +22,9 @@ from flows.errors import EmptyWindow
 from flows.gate.opened import Opened, open_candidate
 from flows.gate.verdict import Verdict, measure_gates, signed_verdict
 from flows.keys.first_keys import make_keys
+from flows.learn.dataset import prepare_split
 from flows.learn.exported import PROFILE, SKOPS
 from flows.learn.fit import fit
-from flows.learn.window import prepare
 from flows.pipeline import Gate, Pipeline
 from flows.reconcile import flow as reconcile
 from flows.release.promote import promote
@@ -128,7 +128,7 @@ class House:
     def judge(self, candidate: str) -> Verdict:
         opened, policy = self.open(candidate), self.trusted.policy
         frames = {d.name: tables.scan(self.lake, opened.data, d.name) for d in flights.datasets}
-        split = prepare(self.pipeline, frames, cutoff=opened.cutoff)
+        split = prepare_split(self.pipeline, frames, cutoff=opened.cutoff)
         evidence = measure_gates(self.pipeline, opened, split, None)
         key = signer(self.keys, "gatekeeper")
         verdict, _ = signed_verdict(
@@ -190,7 +190,7 @@ def house(lake_access: Any, tmp_path_factory: pytest.TempPathFactory) -> House:
     keys = make_keys(pipeline, work / "keys").folder
     data = land_january(lake, pipeline)
     frames = {d.name: tables.scan(lake, data, d.name) for d in pipeline.datasets}
-    split = prepare(pipeline, frames, cutoff=CUTOFF)
+    split = prepare_split(pipeline, frames, cutoff=CUTOFF)
     made = make_candidate(pipeline, fit(pipeline, split.train), split)
     told = manifests(lake, data, [d.name for d in pipeline.datasets])
     return House(lake, pipeline, keys, work, data, told, made)
@@ -351,7 +351,7 @@ def test_a_candidate_put_under_another_runs_id_is_refused(house: House) -> None:
 def test_the_gate_scores_the_sealed_bytes_and_not_what_the_trainer_scored(house: House) -> None:
     """The estimator beside the ONNX file is another model: agreement is measured, not claimed."""
     frames = {d.name: tables.scan(house.lake, house.data, d.name) for d in flights.datasets}
-    split = prepare(house.pipeline, frames, cutoff=CUTOFF)
+    split = prepare_split(house.pipeline, frames, cutoff=CUTOFF)
     inverted = split.train.with_columns(label=1 - pl.col("label"))
     other = make_candidate(house.pipeline, fit(house.pipeline, inverted), split)
     files = {**house.made.files, SKOPS: other.files[SKOPS]}
@@ -367,7 +367,7 @@ def test_the_gate_scores_the_sealed_bytes_and_not_what_the_trainer_scored(house:
 
 def test_a_failed_gate_is_signed_as_failed_and_never_released(house: House) -> None:
     frames = {d.name: tables.scan(house.lake, house.data, d.name) for d in flights.datasets}
-    split = prepare(house.pipeline, frames, cutoff=CUTOFF)
+    split = prepare_split(house.pipeline, frames, cutoff=CUTOFF)
     noise = split.train.with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
     bad = make_candidate(house.pipeline, fit(house.pipeline, noise), split)
     candidate = house.put(house.trained(files=dict(bad.files)))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.errors import StageError
-from flows.learn.fit import Encoding
+from flows.learn.exported import Encoding
 from flows.service.http import inference, invocations
 from flows.service.http.predict import read_json
 from flows.service.models.encode import Encoder

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flows.arrays import Floats32
 from flows.errors import ContractBroken, Misconfigured
-from flows.learn.fit import Encoding
+from flows.learn.exported import Encoding
 
 Row = Mapping[str, float | int | str | None]
 

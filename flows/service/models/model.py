@@ -9,8 +9,7 @@ import orjson
 
 from flows.arrays import Floats32
 from flows.errors import ContractBroken, Misconfigured
-from flows.learn.exported import INPUT, PROBABILITIES
-from flows.learn.fit import Encoding
+from flows.learn.exported import INPUT, PROBABILITIES, Encoding
 from flows.service.models.encode import Encoder
 from flows.service.models.rows import ModelSignature, Value, take_rows
 from flows.service.predictions.segments import Columns

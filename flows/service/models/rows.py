@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows.errors import ContractBroken
-from flows.learn.fit import Encoding
+from flows.learn.exported import Encoding
 
 MAX_TEXT = 256
 AT = "at"

@@ -3,11 +3,22 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from examples.flights.pipeline import pipeline
 from flows.errors import EmptyWindow
-from flows.learn.dataset import feature_frame, split_by_time, training_frame
+from flows.learn.dataset import (
+    add_day,
+    feature_frame,
+    find_latest_label,
+    prepare_split,
+    round_up_to_second,
+    split_by_time,
+    training_frame,
+)
+from tests.unit.flows.learn.tiny_pipeline import DAY, PIPELINE, START, visits
 
 CUTOFF = datetime(2013, 3, 1, tzinfo=UTC)
 
@@ -69,3 +80,37 @@ def test_a_side_with_one_class_is_an_empty_window(labelled):
     punctual = labelled.filter(pl.col("label") == 0)
     with pytest.raises(EmptyWindow, match="both classes"):
         split_by_time(pipeline, punctual, cutoff=CUTOFF)
+
+
+def test_the_newest_label_dates_the_data_and_without_one_there_is_nothing_to_date():
+    rows = visits(3).with_columns(
+        bought=pl.when(pl.col("at") < START + 2 * DAY).then(pl.col("bought"))
+    )
+    last_with_label = rows.filter(pl.col("bought").is_not_null())["at"].max()
+    assert find_latest_label(PIPELINE, {"visits": rows.lazy()}) == last_with_label + DAY
+    nothing = rows.with_columns(bought=pl.lit(None, pl.Int64))
+    with pytest.raises(EmptyWindow, match="no label yet"):
+        find_latest_label(PIPELINE, {"visits": nothing.lazy()})
+
+
+@given(st.datetimes(timezones=st.just(UTC), max_value=datetime(9000, 1, 1)))
+def test_a_moment_is_rounded_up_to_what_a_signed_statement_can_hold(moment):
+    rounded = round_up_to_second(moment)
+    assert rounded.microsecond == 0
+    assert timedelta(0) <= rounded - moment < timedelta(seconds=1)
+
+
+def test_a_split_can_be_built_again_from_the_same_data_and_cutoff():
+    frames = {"visits": visits().lazy()}
+    cutoff = START + 20 * DAY
+    split = prepare_split(PIPELINE, frames, cutoff=cutoff)
+    again = prepare_split(PIPELINE, frames, cutoff=cutoff)
+    assert_frame_equal(split.train, again.train)
+    assert_frame_equal(split.holdout, again.holdout)
+    assert split.boundary == cutoff - PIPELINE.holdout
+    assert split.train.columns == ["visit", "at", "pages", "channel", "label", "known_at"]
+
+
+def test_a_row_belongs_to_the_utc_day_of_its_event():
+    late = datetime(2020, 1, 31, 23, 59, 59, tzinfo=UTC)
+    assert add_day(pl.DataFrame({"at": [late]}))["day"].item() == late.date()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.learn.fit import Encoding
+from flows.learn.exported import Encoding
 from flows.service.http.limits import Intake, RequestLimits
 from flows.service.http.predict import Predictor
 from flows.service.http.routes import Parts, create_app

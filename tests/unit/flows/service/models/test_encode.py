@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.errors import ContractBroken, Misconfigured
-from flows.learn.fit import Encoding
+from flows.learn.exported import Encoding
 from flows.service.models.encode import Encoder, read_encoding
 
 ENCODING = Encoding(("load", "carrier", "hour"), {"carrier": ("AA", "DL", "Ω\x00")})

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verified = given.run(given)
     except SecurityError as error:
         if given.json:
-            print(json.dumps({"verified": False, "problem": str(error)}))
+            print(json.dumps({"verified": False, "problem": str(error), "code": error.code}))
         print(f"refused: {error}", file=sys.stderr)
         if error.remedy:
             print(f"  hint: {error.remedy}", file=sys.stderr)

@@ -47,6 +47,11 @@ class BadKey(SecurityError, ValueError):
     code = "trust.bad_key"
 
 
+def format_error(problem: str) -> Untrusted:
+    """What bytes are refused with that are no document of ours, or not in its one form."""
+    return Untrusted(problem, code="trust.malformed")
+
+
 def cannot_decrypt(detail: str) -> CannotDecrypt:
     """One error for every cause: a caller learns nothing about keys from it; an auditor does."""
     return CannotDecrypt(

@@ -30,7 +30,9 @@ def check_name(name: str) -> str:
     Raises: Untrusted for separators, `..`, NUL, upper case, non-ASCII and device names.
     """
     if not re.fullmatch(FILE_NAME, name):
-        raise Untrusted(f"{name[:60]!r} is not a plain lower-case file name")
+        raise Untrusted(
+            f"{name[:60]!r} is not a plain lower-case file name", code="trust.malformed"
+        )
     return name
 
 
@@ -43,11 +45,13 @@ def open_regular(path: Path) -> io.BufferedReader:
         # O_NONBLOCK: opening a FIFO must not wait for a writer.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise Untrusted(f"{path.name} is missing, or is a link") from error
+        raise Untrusted(f"{path.name} is missing, or is a link", code="trust.unreadable") from error
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
         os.close(handle)
-        raise Untrusted(f"{path.name} is not a regular file with a single name")
+        raise Untrusted(
+            f"{path.name} is not a regular file with a single name", code="trust.unreadable"
+        )
     return os.fdopen(handle, "rb")
 
 
@@ -59,7 +63,7 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
     with open_regular(path) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
-        raise Untrusted(f"{path.name} is larger than {max_bytes} bytes")
+        raise Untrusted(f"{path.name} is larger than {max_bytes} bytes", code="trust.too_large")
     return data
 
 
@@ -69,7 +73,7 @@ def list_names(folder: Path) -> set[str]:
     Raises: Untrusted if it is not a real folder.
     """
     if folder.is_symlink() or not folder.is_dir():
-        raise Untrusted(f"{folder.name} is not a folder")
+        raise Untrusted(f"{folder.name} is not a folder", code="trust.unreadable")
     return {entry.name for entry in folder.iterdir()}
 
 

@@ -48,7 +48,10 @@ class Trusted:
         envelope = registry.index(lake, pin, environment, numbers[-1])
         found = self.verified(envelope, environment, pin.repository, remember=remember)
         if found.index.number != numbers[-1]:
-            raise Untrusted(f"index file {numbers[-1]} holds index {found.index.number}")
+            raise Untrusted(
+                f"index file {numbers[-1]} holds index {found.index.number}",
+                code="trust.wrong_index",
+            )
         return found
 
     def verified(
@@ -82,7 +85,10 @@ def require_own_releases(index: Index, repository: str) -> None:
     """Refuse an index of another pipeline under the same policy. Raises: Untrusted."""
     for reference in index.releases:
         if releases(reference.model) != repository:
-            raise Untrusted(f"the index names a release of {reference.model}, in {repository}")
+            raise Untrusted(
+                f"the index names a release of {reference.model}, in {repository}",
+                code="trust.wrong_index",
+            )
 
 
 def local_policy(keys_folder: Path) -> TrustPolicy | None:

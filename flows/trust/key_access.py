@@ -52,6 +52,7 @@ def _require(role: str) -> None:
             f"this process may not use the {role}'s key: {ALLOWED} is "
             f"{os.environ.get(ALLOWED, '')!r}",
             remedy=f"run the {role}'s own deployment, where that key belongs",
+            code="trust.role_not_held",
         )
 
 

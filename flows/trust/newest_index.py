@@ -53,10 +53,15 @@ def history(lake: Lake, pin: Pin, newest: VerifiedIndex) -> list[Index]:
         envelope = registry.index(lake, pin, newest.index.environment, number)
         payload = read_unverified_payload(envelope, INDEX_TYPE)
         if sha256(payload).hexdigest() != digest:
-            raise Untrusted(f"index {number} is not the one that index {number + 1} follows")
+            raise Untrusted(
+                f"index {number} is not the one that index {number + 1} follows",
+                code="trust.index_forked",
+            )
         index = from_bytes(Index, payload)
         if index.number != number:
-            raise Untrusted(f"index file {number} holds index {index.number}")
+            raise Untrusted(
+                f"index file {number} holds index {index.number}", code="trust.wrong_index"
+            )
         found.insert(0, index)
     return found
 
@@ -83,7 +88,9 @@ def refuse_stale(lake: Lake, pin: Pin, trusted: Trusted, current: VerifiedIndex)
     if stamp is None:
         if now >= read_moment(index.created) + GRACE:
             raise Untrusted(
-                f"index {index.number} of {index.environment} has no timestamp", remedy=remedy
+                f"index {index.number} of {index.environment} has no timestamp",
+                remedy=remedy,
+                code="trust.stale_timestamp",
             )
         return
     verify_index(

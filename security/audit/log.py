@@ -115,6 +115,7 @@ class Peaks:
             raise Untrusted(
                 f"the audit log's last segment is not the end of its {self.size} entries",
                 remedy="run `headrace audit verify`; somebody wrote to the log by other means",
+                code="trust.log_forked",
             )
 
 
@@ -139,7 +140,10 @@ class Log:
         for number, line in enumerate(self.lines):
             entry = from_bytes(AuditEntry, line)
             if entry.number != number:
-                raise Untrusted(f"entry {number} of the audit log is numbered {entry.number}")
+                raise Untrusted(
+                    f"entry {number} of the audit log is numbered {entry.number}",
+                    code="trust.malformed",
+                )
             found.append(entry)
         return tuple(found)
 
@@ -151,7 +155,7 @@ class Log:
         """The hashes that lead from an entry to the root over `size` entries."""
         leaves = self._first(size)
         if not 0 <= number < len(leaves):
-            raise Untrusted(f"the audit log has no entry {number}")
+            raise Untrusted(f"the audit log has no entry {number}", code="trust.not_in_log")
         return tuple(node.hex() for node in merkle.inclusion_proof(number, leaves))
 
     def consistency_proof(self, earlier: int) -> tuple[str, ...]:
@@ -200,7 +204,7 @@ def split_segment(segment: bytes) -> list[bytes]:
     """The lines of a segment. Raises: Untrusted if the last one is torn."""
     *lines, rest = segment.split(b"\n")
     if rest or len(lines) > SEGMENT:
-        raise Untrusted("a segment of the audit log is torn or too long")
+        raise Untrusted("a segment of the audit log is torn or too long", code="trust.malformed")
     return lines
 
 
@@ -221,6 +225,7 @@ def truncation_error(known: int, now: int) -> Untrusted:
     return Untrusted(
         f"the audit log was truncated: it had {known} entries and has {now}",
         remedy="bring the releases repository back from its history or a backup",
+        code="trust.log_truncated",
     )
 
 
@@ -229,4 +234,5 @@ def fork_error(known: int) -> Untrusted:
     return Untrusted(
         f"the audit log was rewritten or forked: its first {known} entries have another root",
         remedy="bring the releases repository back from its history or a backup",
+        code="trust.log_forked",
     )

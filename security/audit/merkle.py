@@ -24,7 +24,10 @@ class CompactRange:
 
     def __post_init__(self) -> None:
         if len(self.nodes) != self.size.bit_count():
-            raise Untrusted(f"a tree of {self.size} entries has {self.size.bit_count()} peaks")
+            raise Untrusted(
+                f"a tree of {self.size} entries has {self.size.bit_count()} peaks",
+                code="trust.malformed",
+            )
 
     def grow(self, leaves: Iterable[bytes]) -> "CompactRange":
         """The range after `leaves` were added."""
@@ -95,10 +98,10 @@ def verify_inclusion(
     """
     place, last, node = index, size - 1, leaf
     if not 0 <= index < size or len(leaf) != _HASH_BYTES:
-        raise Untrusted("the entry is not in the audit log")
+        raise Untrusted("the entry is not in the audit log", code="trust.not_in_log")
     for step in _read_hashes(proof):
         if last == 0:
-            raise Untrusted("the inclusion proof is too long")
+            raise Untrusted("the inclusion proof is too long", code="trust.not_in_log")
         if place & 1 or place == last:
             node = _hash_node(step, node)
             place, last = _climb(place, last)
@@ -106,7 +109,7 @@ def verify_inclusion(
             node = _hash_node(node, step)
         place, last = place >> 1, last >> 1
     if last != 0 or node.hex() != expected:
-        raise Untrusted("the entry is not in the audit log")
+        raise Untrusted("the entry is not in the audit log", code="trust.not_in_log")
 
 
 def verify_consistency(
@@ -117,16 +120,16 @@ def verify_consistency(
     Raises: Untrusted. Source: RFC 9162, section 2.1.4.2.
     """
     if not 0 < earlier <= size:
-        raise Untrusted("the audit log was truncated")
+        raise Untrusted("the audit log was truncated", code="trust.log_truncated")
     if earlier == size:
         if proof or earlier_root != later_root:
-            raise Untrusted("the audit log was forked")
+            raise Untrusted("the audit log was forked", code="trust.log_forked")
         return
     steps = _read_hashes(proof)
     if earlier & (earlier - 1) == 0:
         steps[:0] = _read_hashes([earlier_root])
     if not steps or _replay(earlier - 1, size - 1, steps) != (earlier_root, later_root):
-        raise Untrusted("the audit log was forked")
+        raise Untrusted("the audit log was forked", code="trust.log_forked")
 
 
 def _replay(place: int, last: int, steps: list[bytes]) -> tuple[str, str]:
@@ -157,10 +160,10 @@ def _read_hashes(proof: Sequence[str]) -> list[bytes]:
     try:
         found = [bytes.fromhex(step) for step in proof]
     except ValueError:
-        raise Untrusted("the proof is malformed") from None
+        raise Untrusted("the proof is malformed", code="trust.malformed") from None
     # A shorter "hash" would let two different trees share the bytes that are hashed.
     if any(len(node) != _HASH_BYTES for node in found):
-        raise Untrusted("the proof is malformed")
+        raise Untrusted("the proof is malformed", code="trust.malformed")
     return found
 
 

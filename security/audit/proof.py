@@ -66,6 +66,7 @@ def prove(
         raise Untrusted(
             f"no entry about {subject} stands below the newest checkpoint, of {size} entries",
             remedy="wait for the next checkpoint: the timestamp deployment signs it",
+            code="trust.not_in_log",
         )
     found = (Included(log.lines[n].decode(), log.inclusion_proof(n, size)) for n in numbers)
     trust, rules = (envelope.decode() for envelope in policy)
@@ -91,7 +92,7 @@ def verify_proof(data: bytes, *, root: PublicPair) -> Proven:
     checkpoint = verify_checkpoint(proof.checkpoint.encode(), policy=policy)
     # 4. Each entry: about the subject, and in the tree.
     if not proof.entries:
-        raise Untrusted("the proof holds no entry")
+        raise Untrusted("the proof holds no entry", code="trust.not_in_log")
     found = tuple(_verify_entry(one, proof.subject, checkpoint) for one in proof.entries)
     return Proven(proof.subject, found, checkpoint)
 
@@ -100,7 +101,9 @@ def _verify_entry(one: Included, subject: str, checkpoint: Checkpoint) -> AuditE
     line = one.line.encode()
     entry = from_bytes(AuditEntry, line)
     if entry.subject != subject:
-        raise Untrusted(f"entry {entry.number} is about {entry.subject}, not {subject}")
+        raise Untrusted(
+            f"entry {entry.number} is about {entry.subject}, not {subject}", code="trust.not_in_log"
+        )
     leaf = merkle.hash_leaf(line)
     merkle.verify_inclusion(leaf, entry.number, checkpoint.size, one.path, checkpoint.root)
     return entry

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import rfc8785
 
-from security.errors import Untrusted
+from security.errors import Untrusted, format_error
 
 MAX_BYTES = 4 * 2**20
 MAX_DEPTH = 32
@@ -35,7 +35,7 @@ def encode(value: object) -> bytes:
     # All else that it refuses was refused already: CanonicalizationError for a text,
     # UnicodeEncodeError for a key, both of them ValueErrors.
     except ValueError:
-        raise Untrusted("a text holds half of a surrogate pair") from None
+        raise format_error("a text holds half of a surrogate pair") from None
 
 
 def parse(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
@@ -53,9 +53,9 @@ def parse(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
             parse_constant=_refuse_number,
         )
     except (ValueError, RecursionError) as error:
-        raise Untrusted("the document is not valid JSON in UTF-8") from error
+        raise format_error("the document is not valid JSON in UTF-8") from error
     if not isinstance(value, dict):
-        raise Untrusted("the document is not a JSON object")
+        raise format_error("the document is not a JSON object")
     if _SURROGATE.search(data):
         encode(value)  # refuses a half pair, which no text that is used later could hold
     return value
@@ -68,7 +68,7 @@ def parse_canonical(data: bytes, *, max_bytes: int = MAX_BYTES) -> dict[str, Any
     """
     value = parse(data, max_bytes=max_bytes)
     if encode(value) != data:
-        raise Untrusted("the signed document is not in canonical form")
+        raise format_error("the signed document is not in canonical form")
     return value
 
 
@@ -78,7 +78,7 @@ def refuse_large_or_deep(data: bytes, *, max_bytes: int, max_depth: int = MAX_DE
     Raises: Untrusted.
     """
     if len(data) > max_bytes:
-        raise Untrusted(f"the document is larger than {max_bytes} bytes")
+        raise Untrusted(f"the document is larger than {max_bytes} bytes", code="trust.too_large")
     depth = 0
     for token in _STRUCTURE.finditer(data):
         if token[0] in b"[{":
@@ -86,31 +86,31 @@ def refuse_large_or_deep(data: bytes, *, max_bytes: int, max_depth: int = MAX_DE
         elif token[0] in b"]}":
             depth -= 1
         if depth > max_depth:
-            raise Untrusted(f"the document is nested deeper than {max_depth} levels")
+            raise format_error(f"the document is nested deeper than {max_depth} levels")
 
 
 def _refuse_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise Untrusted("the document names a key twice")
+        raise format_error("the document names a key twice")
     return found
 
 
 def _read_integer(digits: str) -> int:
     # int() on a million digits is quadratic: measure before converting.
     if len(digits.lstrip("-")) > _MAX_DIGITS or abs(int(digits)) > MAX_INTEGER:
-        raise Untrusted("the document holds a number past 2^53")
+        raise format_error("the document holds a number past 2^53")
     return int(digits)
 
 
 def _refuse_number(_text: str) -> NoReturn:
-    raise Untrusted("the document holds a number that is not whole")
+    raise format_error("the document holds a number that is not whole")
 
 
 def _require_allowed(value: object, depth: int) -> Any:
     """`value` in the types that rfc8785 knows, if a signed document may hold it."""
     if depth > MAX_DEPTH:
-        raise Untrusted(f"the document is nested deeper than {MAX_DEPTH} levels")
+        raise format_error(f"the document is nested deeper than {MAX_DEPTH} levels")
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -119,10 +119,10 @@ def _require_allowed(value: object, depth: int) -> Any:
         return {_require_text(key): _require_allowed(value[key], depth + 1) for key in value}
     if isinstance(value, list | tuple):
         return [_require_allowed(item, depth + 1) for item in value]
-    raise Untrusted(f"a {type(value).__name__} cannot stand in a signed document")
+    raise format_error(f"a {type(value).__name__} cannot stand in a signed document")
 
 
 def _require_text(key: object) -> str:
     if not isinstance(key, str):
-        raise Untrusted("a key of a signed document is not text")
+        raise format_error("a key of a signed document is not text")
     return key

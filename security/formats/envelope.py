@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from security.errors import Untrusted
+from security.errors import Untrusted, format_error
 from security.formats import canonical
 
 INTOTO = "application/vnd.in-toto+json"
@@ -86,7 +86,7 @@ def add_signature(envelope: bytes, payload_type: str, signer: SigningPair) -> by
     """
     payload, signatures = _open(envelope, payload_type)
     if len(signatures) + 2 > MAX_SIGNATURES:
-        raise Untrusted(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
+        raise format_error(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
     own = canonical.parse(sign(payload, payload_type, signer))
     standing = canonical.parse(envelope, max_bytes=MAX_ENVELOPE_BYTES)
     return canonical.encode({**standing, "signatures": standing["signatures"] + own["signatures"]})
@@ -104,9 +104,11 @@ def verify(
     allowed = {pair.key_id: pair for pair in signers}
     found = tuple(key for key, pair in allowed.items() if _has_signed(pair, signatures, message))
     if threshold < 1 or len(found) < threshold:
+        code = "trust.too_few_signatures" if found else "trust.bad_signature"
         raise Untrusted(
             f"{len(found)} of the {max(threshold, 1)} signing pairs required have signed: "
-            "both an Ed25519 and an ML-DSA-65 signature of one enrolled pair are needed"
+            "both an Ed25519 and an ML-DSA-65 signature of one enrolled pair are needed",
+            code=code,
         )
     return Verified(payload, found)
 
@@ -143,9 +145,9 @@ def decode64(text: object, where: str) -> bytes:
     try:
         data = base64.b64decode(text if isinstance(text, str) else "*", validate=True)
     except (binascii.Error, ValueError):
-        raise Untrusted(f"{where} is not base64") from None
+        raise format_error(f"{where} is not base64") from None
     if encode64(data) != text:
-        raise Untrusted(f"{where} is not base64 in canonical form")
+        raise format_error(f"{where} is not base64 in canonical form")
     return data
 
 
@@ -157,24 +159,24 @@ def _encode_for_signing(payload: bytes, payload_type: str) -> bytes:
 def _open(envelope: bytes, payload_type: str) -> tuple[bytes, list[_Signature]]:
     fields = canonical.parse(envelope, max_bytes=MAX_ENVELOPE_BYTES)
     if fields.keys() != {"payload", "payloadType", "signatures"}:
-        raise Untrusted("the envelope does not have exactly payload, payloadType and signatures")
+        raise format_error("the envelope does not have exactly payload, payloadType and signatures")
     if fields["payloadType"] != payload_type:
-        raise Untrusted(f"the envelope does not hold {payload_type}")
+        raise format_error(f"the envelope does not hold {payload_type}")
     return decode64(fields["payload"], "the payload"), _read_signatures(fields["signatures"])
 
 
 def _read_signatures(entries: object) -> list[_Signature]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_SIGNATURES:
-        raise Untrusted(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
+        raise format_error(f"an envelope has 1 to {MAX_SIGNATURES} signatures")
     return [_read_signature(entry) for entry in entries]
 
 
 def _read_signature(entry: object) -> _Signature:
     if not isinstance(entry, dict) or not {"sig"} <= entry.keys() <= {"sig", "keyid"}:
-        raise Untrusted("a signature has exactly sig and keyid")
+        raise format_error("a signature has exactly sig and keyid")
     key_id = entry.get("keyid")
     if not isinstance(key_id, str | None):
-        raise Untrusted("a key id is not text")
+        raise format_error("a key id is not text")
     return _Signature(decode64(entry["sig"], "a signature"), key_id)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from security.errors import Untrusted
+from security.errors import format_error
 from security.formats import canonical
 from security.formats.strict_json import FileName, Sha256, from_json
 
@@ -57,19 +57,19 @@ def parse_statement(payload: bytes, *, predicate_type: str) -> Statement:
     """
     fields = canonical.parse_canonical(payload)
     if fields.keys() != {"_type", "subject", "predicateType", "predicate"}:
-        raise Untrusted("the statement does not have exactly the fields of an in-toto statement")
+        raise format_error("the statement does not have exactly the fields of an in-toto statement")
     if fields["_type"] != STATEMENT or fields["predicateType"] != predicate_type:
-        raise Untrusted(f"the statement is not a {predicate_type}")
+        raise format_error(f"the statement is not a {predicate_type}")
     if not isinstance(fields["predicate"], dict):
-        raise Untrusted("the predicate is not an object")
+        raise format_error("the predicate is not an object")
     return Statement(_read_subjects(fields["subject"]), predicate_type, fields["predicate"])
 
 
 def _read_subjects(entries: object) -> dict[str, str]:
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_SUBJECTS:
-        raise Untrusted(f"a statement has 1 to {MAX_SUBJECTS} subjects")
+        raise format_error(f"a statement has 1 to {MAX_SUBJECTS} subjects")
     read = [from_json(_Subject, entry, "subject") for entry in entries]
     found = {subject.name: subject.digest.sha256 for subject in read}
     if len(found) != len(read):
-        raise Untrusted("the statement names a subject twice")
+        raise format_error("the statement names a subject twice")
     return found

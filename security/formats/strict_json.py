@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from security.errors import Untrusted
+from security.errors import format_error
 from security.files import FILE_NAME
 from security.formats import canonical
 
@@ -32,7 +32,7 @@ class Text:
     def check(self, value: str, where: str) -> None:
         """Refuse `value` unless the whole of it fits."""
         if not re.fullmatch(self.pattern, value):
-            raise Untrusted(f"{where} is not {self.meaning}")
+            raise format_error(f"{where} is not {self.meaning}")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class AtLeast:
     def check(self, value: int, where: str) -> None:
         """Refuse anything smaller."""
         if value < self.minimum:
-            raise Untrusted(f"{where} is below {self.minimum}")
+            raise format_error(f"{where} is below {self.minimum}")
 
 
 class Sentence(Text):
@@ -57,7 +57,7 @@ class Sentence(Text):
             unicodedata.category(character).startswith(("C", "Z")) and character != " "
             for character in value
         ):
-            raise Untrusted(f"{where} holds invisible characters")
+            raise format_error(f"{where} holds invisible characters")
 
 
 # Lower case ASCII only: two names that look alike are then the same name.
@@ -130,17 +130,17 @@ def _write_value(value: Any) -> Any:
 
 def _read_object(cls: Any, value: object, where: str) -> object:
     if not isinstance(value, dict):
-        raise Untrusted(f"{where} is not an object")
+        raise format_error(f"{where} is not an object")
     fields, hints = _find_fields(cls)
     unknown = sorted(value.keys() - fields.keys())
     if unknown:
-        raise Untrusted(f"{where} has an unknown field {unknown[0][:40]!r}")
+        raise format_error(f"{where} has an unknown field {unknown[0][:40]!r}")
     found: dict[str, Any] = {}
     for key, field in fields.items():
         if key in value:
             found[field.name] = _read(hints[field.name], value[key], f"{where}.{key}")
         elif field.default is not None:
-            raise Untrusted(f"{where} lacks {key}")
+            raise format_error(f"{where} lacks {key}")
     return cls(**found)
 
 
@@ -158,7 +158,7 @@ def _read(hint: Any, value: object, where: str) -> object:
         return read(hint, value, where)
     # bool is an int to isinstance; a signed `true` must not pass for 1.
     if type(value) is not hint:
-        raise Untrusted(f"{where} is not {_name_type(hint)}")
+        raise format_error(f"{where} is not {_name_type(hint)}")
     return value
 
 
@@ -176,20 +176,20 @@ def _read_with_checks(hint: Any, value: object, where: str) -> object:
 
 def _read_literal(hint: Any, value: object, where: str) -> object:
     if not isinstance(value, str) or value not in typing.get_args(hint):
-        raise Untrusted(f"{where} is not one of {', '.join(typing.get_args(hint))}")
+        raise format_error(f"{where} is not one of {', '.join(typing.get_args(hint))}")
     return value
 
 
 def _read_tuple(hint: Any, value: object, where: str) -> object:
     if not isinstance(value, list):
-        raise Untrusted(f"{where} is not an array")
+        raise format_error(f"{where} is not an array")
     item, _ = typing.get_args(hint)
     return tuple(_read(item, entry, f"{where}[{place}]") for place, entry in enumerate(value))
 
 
 def _read_mapping(hint: Any, value: object, where: str) -> object:
     if not isinstance(value, dict):
-        raise Untrusted(f"{where} is not an object")
+        raise format_error(f"{where} is not an object")
     key_hint, item = typing.get_args(hint)
     return {
         str(_read(key_hint, key, f"a key of {where}")): _read(item, entry, f"{where}.{key[:40]}")
@@ -201,7 +201,7 @@ def _read_union(hint: Any, value: object, where: str) -> object:
     for choice in typing.get_args(hint):
         if (value is None) == (choice is types.NoneType) and _fits(choice, value):
             return None if value is None else _read(choice, value, where)
-    raise Untrusted(f"{where} has the wrong type")
+    raise format_error(f"{where} has the wrong type")
 
 
 def _fits(choice: Any, value: object) -> bool:

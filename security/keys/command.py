@@ -94,6 +94,7 @@ class Program:
         return BadKey(
             f"the key command {self.arguments[0]} {what}",
             remedy="run it by hand with the same request; docs/formats/keys.md has the protocol",
+            code="trust.key_command",
         )
 
 
@@ -121,9 +122,15 @@ class CommandSigner:
         else:
             quantum = self._ask("sign", "ml-dsa-65", message=encode64(message))
         if not self.public.verifies_ed25519(classical, message):
-            raise BadKey("the key command's Ed25519 signature does not verify under its own key")
+            raise BadKey(
+                "the key command's Ed25519 signature does not verify under its own key",
+                code="trust.key_command",
+            )
         if not self.public.verifies_mldsa65(quantum, message):
-            raise BadKey("the key command's ML-DSA-65 signature does not verify under its own key")
+            raise BadKey(
+                "the key command's ML-DSA-65 signature does not verify under its own key",
+                code="trust.key_command",
+            )
         return classical, quantum
 
     def require(self, role: Role) -> "CommandSigner":
@@ -180,11 +187,14 @@ def _read_bytes(answer: Mapping[str, Any], field: str) -> bytes:
     try:
         return decode64(answer.get(field), f"{field} in the key command's answer")
     except SecurityError as error:
-        raise BadKey(str(error)) from None
+        raise BadKey(str(error), code="trust.key_command") from None
 
 
 def _signs_mu(answer: Mapping[str, Any]) -> bool:
     given = answer.get("mldsa65Signs", "message")
     if given not in {"message", "mu"}:
-        raise BadKey('the key command\'s mldsa65Signs is neither "message" nor "mu"')
+        raise BadKey(
+            'the key command\'s mldsa65Signs is neither "message" nor "mu"',
+            code="trust.key_command",
+        )
     return bool(given == "mu")

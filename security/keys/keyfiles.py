@@ -80,7 +80,11 @@ def replace_private(folder: Path, halves: Mapping[str, Any], passphrase: str | N
         return
     if (passphrase is None) == (folder / _SALT).exists():
         problem = "is locked, and there is no passphrase" if passphrase is None else "is not locked"
-        raise BadKey(f"{folder.name} {problem}", remedy="give the passphrase it was made with")
+        raise BadKey(
+            f"{folder.name} {problem}",
+            remedy="give the passphrase it was made with",
+            code="trust.key_locked",
+        )
     salt = read_private(folder / _SALT) if passphrase is not None else b""
     lock = _make_lock(passphrase, salt)
     for algorithm, key in halves.items():
@@ -136,13 +140,19 @@ def read_private(path: Path) -> bytes:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         remedy = "run `headrace keys init`, or copy the role's folder here; links are not followed"
-        raise BadKey(f"{path} is missing, or is a link", remedy=remedy) from None
+        raise BadKey(
+            f"{path} is missing, or is a link", remedy=remedy, code="trust.key_missing"
+        ) from None
     with os.fdopen(handle, "rb") as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             raise BadKey(f"{path} is not a regular file with a single name")
         if stat.S_IMODE(found.st_mode) & 0o077 or found.st_uid not in (0, os.geteuid()):
-            raise BadKey(f"{path} can be read by others", remedy=f"chmod 600 {path}")
+            raise BadKey(
+                f"{path} can be read by others",
+                remedy=f"chmod 600 {path}",
+                code="trust.key_exposed",
+            )
         return file.read(_MAX_KEY_BYTES)
 
 
@@ -183,11 +193,17 @@ def _load_recipient(load: Load) -> Recipient:
 def _read_from_folder(folder: Path, passphrase: str | None) -> Load:
     forbid_core_dumps()
     if folder.is_symlink() or not folder.is_dir():
-        raise BadKey(f"there is no key folder {folder}", remedy="run `headrace keys init`")
+        raise BadKey(
+            f"there is no key folder {folder}",
+            remedy="run `headrace keys init`",
+            code="trust.key_missing",
+        )
     password = None
     if passphrase is not None:
         if not (folder / _SALT).exists():
-            raise BadKey(f"{folder} is not locked", remedy="give no passphrase")
+            raise BadKey(
+                f"{folder} is not locked", remedy="give no passphrase", code="trust.key_locked"
+            )
         password = _stretch(passphrase, read_private(folder / _SALT))
 
     def load(algorithm: str, kind: type[Any]) -> Any:
@@ -242,7 +258,9 @@ def _parse_pem(where: str, pem: bytes, password: bytes | None) -> object:
         return load_pem_private_key(pem, password)
     except TypeError:
         remedy = "give the passphrase" if password is None else "give no passphrase"
-        raise BadKey(f"{where} cannot be unlocked", remedy=remedy) from None
+        raise BadKey(
+            f"{where} cannot be unlocked", remedy=remedy, code="trust.key_locked"
+        ) from None
     except (ValueError, UnsupportedAlgorithm, InternalError):
         # The library's message may quote what it read.
         raise BadKey(f"{where} is malformed, or the passphrase is wrong") from None

@@ -241,6 +241,7 @@ def refuse_other_role(holds: Role, wanted: Role) -> None:
         raise BadKey(
             f"the {holds}'s key cannot sign as {wanted}",
             remedy=f"run this where the {wanted}'s key is, and nowhere else",
+            code="trust.wrong_role",
         )
 
 

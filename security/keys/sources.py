@@ -56,6 +56,7 @@ class KeyReader:
                 f"the key from {kind} is not one that the policy enrols as {role}",
                 remedy=f"give the {role}'s own key, or enrol this one: "
                 f"`headrace keys rotate {role}`",
+                code="trust.key_not_enrolled",
             )
         return signer
 
@@ -80,13 +81,16 @@ class KeyReader:
         if kind == "env":
             if name not in self.environment:
                 raise BadKey(
-                    f"the environment has no {name}", remedy="set it to the role's PEM blocks"
+                    f"the environment has no {name}",
+                    remedy="set it to the role's PEM blocks",
+                    code="trust.key_missing",
                 )
             return self.environment[name]
         if self.secret is None:
             raise BadKey(
                 f"the Prefect Secret {name} cannot be read here",
                 remedy="load the key through the SigningKeys block, or use another source",
+                code="trust.key_missing",
             )
         return self.secret(name)
 

@@ -141,15 +141,23 @@ class Trust:
         for pair in [*roots, *self._pairs()]:
             halves = {pair.ed25519, pair.mldsa65}
             if halves & seen:
-                raise Untrusted(f"key {pair.key_id[:12]} is enrolled twice")
+                raise Untrusted(
+                    f"key {pair.key_id[:12]} is enrolled twice", code="trust.contradictory"
+                )
             seen |= halves
         for role, holders in self.roles.items():
             if holders.threshold > len(holders.keys):
-                raise Untrusted(f"the threshold of {role} is above its number of keys")
+                raise Untrusted(
+                    f"the threshold of {role} is above its number of keys",
+                    code="trust.contradictory",
+                )
         releasers = self.roles.get("releaser")
         for environment, needed in (self.index_thresholds or {}).items():
             if releasers is None or needed > len(releasers.keys):
-                raise Untrusted(f"{environment} needs more releasers than are enrolled")
+                raise Untrusted(
+                    f"{environment} needs more releasers than are enrolled",
+                    code="trust.contradictory",
+                )
 
     @property
     def key_ids(self) -> tuple[str, ...]:

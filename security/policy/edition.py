@@ -60,6 +60,7 @@ def change_rules(home: Path, edit: Callable[[Rules], Rules], *, signer: RoleSign
         raise BadKey(
             "the policy key given here is not enrolled",
             remedy="`headrace keys list` prints the one that is",
+            code="trust.key_not_enrolled",
         )
     with change_home(home, policy) as staged:
         write_rules(staged, changed, signer)
@@ -78,7 +79,9 @@ def change_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
         with change_folder(home) as staged:
             if policy is not None and load_policy(staged).digests != policy.digests:
                 raise BadKey(
-                    f"another ceremony changed {home} meanwhile", remedy="repeat the command"
+                    f"another ceremony changed {home} meanwhile",
+                    remedy="repeat the command",
+                    code="trust.key_home_busy",
                 )
             yield staged
             load_policy(staged)
@@ -86,6 +89,7 @@ def change_home(home: Path, policy: TrustPolicy | None) -> Iterator[Path]:
         raise BadKey(
             f"{home} cannot be changed all at once: {error.strerror}",
             remedy="keep the keys on a local file system, in a folder that is no mount point",
+            code="trust.key_home_busy",
         ) from error
 
 
@@ -106,6 +110,7 @@ def write_trust(staged: Path, trust: Trust, pinned: PublicPair, *roots: RoleSign
         raise BadKey(
             f"this is not the pinned root {pinned.key_id[:12]}, but {roots[0].public.key_id[:12]}",
             remedy="bring the root's own key folder, and name it with --root-key",
+            code="trust.wrong_root",
         )
     trust.check(pinned)
     replace_file(staged / TRUST, sign_trust(trust, *roots))

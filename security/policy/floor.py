@@ -43,7 +43,9 @@ class Floor:
             return cls(environment)
         floor = from_bytes(cls, read_regular(path, max_bytes=_MAX_BYTES))
         if floor.environment != environment:
-            raise Untrusted(f"{path.name} is the floor of {floor.environment}")
+            raise Untrusted(
+                f"{path.name} is the floor of {floor.environment}", code="trust.wrong_index"
+            )
         return floor
 
     def save(self, path: Path) -> None:
@@ -80,6 +82,7 @@ class Floor:
             raise Untrusted(
                 f"the clock says {now:%Y-%m-%d %H:%M}, before {seen:%Y-%m-%d %H:%M}, already seen",
                 remedy="set this machine's clock; nothing is judged fresh until then",
+                code="trust.clock_behind",
             )
 
     def check_policy(self, policy: TrustPolicy) -> None:
@@ -90,7 +93,9 @@ class Floor:
         given = (policy.trust.epoch, policy.trust.version, policy.rules.version)
         known = (self.epoch, self.trust_version, self.rules_version)
         if any(new < old for new, old in zip(given, known, strict=True)):
-            raise Untrusted("the trust policy is older than one already used here")
+            raise Untrusted(
+                "the trust policy is older than one already used here", code="trust.policy_older"
+            )
 
     def check_index(
         self, policy: TrustPolicy, environment: str, number: int, digest: str, previous: str | None
@@ -103,11 +108,17 @@ class Floor:
         lowest = max(policy.minimum_index(environment), self.number if same_epoch else 0)
         if number < lowest:
             raise Untrusted(
-                f"index {number} is below the floor, {lowest}: an old index was offered"
+                f"index {number} is below the floor, {lowest}: an old index was offered",
+                code="trust.index_below_floor",
             )
         if not same_epoch or self.digest is None:
             return
         if number == self.number and digest != self.digest:
-            raise Untrusted(f"there are two different indexes numbered {number}")
+            raise Untrusted(
+                f"there are two different indexes numbered {number}", code="trust.index_forked"
+            )
         if number == self.number + 1 and previous != self.digest:
-            raise Untrusted(f"index {number} does not follow the index seen before it")
+            raise Untrusted(
+                f"index {number} does not follow the index seen before it",
+                code="trust.index_forked",
+            )

@@ -88,9 +88,11 @@ def parse_evidence(payload: bytes) -> tuple[GateEvidence, Mapping[str, str]]:
     statement = parse_statement(payload, predicate_type=TEST_RESULT)
     evidence = from_json(GateEvidence, statement.predicate.get("headrace_gates"), "gates")
     if _make_predicate(evidence) != statement.predicate:
-        raise Untrusted("the gate evidence does not say what its own values say")
+        raise Untrusted(
+            "the gate evidence does not say what its own values say", code="trust.contradictory"
+        )
     if len({result.metric for result in evidence.results}) != len(evidence.results):
-        raise Untrusted("the gate evidence measures one metric twice")
+        raise Untrusted("the gate evidence measures one metric twice", code="trust.contradictory")
     return evidence, statement.subjects
 
 
@@ -116,7 +118,9 @@ def format_decimal(value: float | int | str) -> str:
             number = number.quantize(Number(1).scaleb(-39), context=_WIDE)
         text = format(number, "f")
     except InvalidOperation:
-        raise Untrusted(f"{value!r} is not a number that evidence can hold") from None
+        raise Untrusted(
+            f"{value!r} is not a number that evidence can hold", code="trust.malformed"
+        ) from None
     DECIMAL.check(text, f"{value!r}")
     return text
 

@@ -129,6 +129,7 @@ def _load_existing_root(folder: Path) -> PublicPair:
         raise BadKey(
             f"{folder} is not empty and lacks {missing[0]}",
             remedy="choose a new folder; keys are only ever created all together",
+            code="trust.key_home_busy",
         )
     return load_root(folder / ROOT)
 

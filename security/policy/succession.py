@@ -89,6 +89,7 @@ def rotate_recipient(
         raise BadKey(
             f"the {name} key is not in {home}, so it would stay behind, and be lost",
             remedy="run this where the key is",
+            code="trust.key_missing",
         )
     with change_home(home, policy) as staged:
         if retired:
@@ -124,7 +125,11 @@ def drop_recipient(home: Path, name: str, *, root: RoleSigner) -> Ceremony:
         return Ceremony(policy, already=True)
     others = tuple(one for one in policy.trust.recipients if one != gone)
     if not others:
-        raise BadKey("nobody would be left to seal bundles for", remedy="enrol another key first")
+        raise BadKey(
+            "nobody would be left to seal bundles for",
+            remedy="enrol another key first",
+            code="trust.recipient_missing",
+        )
     with change_home(home, policy) as staged:
         write_trust(staged, make_next_trust(policy.trust, recipients=others), policy.root, root)
     return Ceremony(load_policy(home), False, retired=gone.recipient.recipient_id)

@@ -134,7 +134,7 @@ class TrustPolicy:
         for record in self.trust.recipients:
             if record.name == name:
                 return record.recipient
-        raise Untrusted(f"the policy enrols no recipient {name}")
+        raise Untrusted(f"the policy enrols no recipient {name}", code="trust.recipient_missing")
 
     def pairs(self, role: Enrolled) -> tuple[PublicPair, ...]:
         """The pairs that hold a role."""
@@ -160,6 +160,7 @@ def choose_newest(one: TrustPolicy, *others: TrustPolicy) -> TrustPolicy:
             raise Untrusted(
                 "the trust policy that is offered and the one known here contradict each other",
                 remedy="ask the policy's owner which edition is the newest, and take that over",
+                code="trust.contradictory",
             )
     return latest
 
@@ -180,6 +181,7 @@ def _verify_trust(signed: bytes, root: PublicPair) -> bytes:
         raise Untrusted(
             f"the trust policy is not signed by the pinned root: {error}",
             remedy="check that the root file and the policy come from the same owner",
+            code=error.code if error.code == "trust.malformed" else "trust.wrong_root",
         ) from error
 
 
@@ -188,7 +190,7 @@ def _verify(
 ) -> Verified:
     holders = trust.roles.get(role)
     if holders is None:
-        raise Untrusted(f"the policy enrols no {role}")
+        raise Untrusted(f"the policy enrols no {role}", code="trust.wrong_role")
     try:
         return envelope.verify(
             signed,
@@ -200,9 +202,7 @@ def _verify(
             threshold=max(holders.threshold, threshold),
         )
     except Untrusted as error:
-        raise Untrusted(
-            f"not signed as {role}: {_explain(trust, signed, payload_type, error)}"
-        ) from error
+        raise _explain(trust, signed, role, payload_type, error) from error
 
 
 def _find_kept_pairs(
@@ -213,16 +213,25 @@ def _find_kept_pairs(
     return [one.key.pair for one in trust.revoked if one.keeps(role, digest)]
 
 
-def _explain(trust: Trust, signed: bytes, payload_type: str, error: Untrusted) -> str:
-    """Say whose valid signature it was, if it was anybody's the policy knows."""
+def _explain(
+    trust: Trust, signed: bytes, role: Enrolled, payload_type: str, error: Untrusted
+) -> Untrusted:
+    """The refusal, which says whose valid signature it was, if it was anybody's known here."""
     for revocation in trust.revoked:
         if _has_signed([revocation.key.pair], signed, payload_type):
-            return f"key {revocation.key.pair.key_id[:12]} was revoked ({revocation.reason})"
-    for role, holders in trust.roles.items():
+            key_id, why = revocation.key.pair.key_id[:12], revocation.reason
+            return Untrusted(
+                f"not signed as {role}: key {key_id} was revoked ({why})", code="trust.revoked_key"
+            )
+    for other, holders in trust.roles.items():
         for pair in (record.pair for record in holders.keys):
             if _has_signed([pair], signed, payload_type):
-                return f"key {pair.key_id[:12]} signed, which is enrolled as {role}; {error}"
-    return str(error)
+                return Untrusted(
+                    f"not signed as {role}: "
+                    f"key {pair.key_id[:12]} signed, which is enrolled as {other}; {error}",
+                    code=error.code if other == role else "trust.wrong_role",
+                )
+    return Untrusted(f"not signed as {role}: {error}", code=error.code)
 
 
 def _has_signed(pairs: Collection[PublicPair], signed: bytes, payload_type: str) -> bool:
@@ -237,7 +246,8 @@ def _require_suites(trust: Trust) -> None:
     missing = {SIGNATURE_SUITE, SEAL_SUITE} - set(trust.suites)
     if missing:
         raise Untrusted(
-            f"the policy does not allow {min(missing)}, and this software knows no other"
+            f"the policy does not allow {min(missing)}, and this software knows no other",
+            code="trust.unknown_suite",
         )
 
 

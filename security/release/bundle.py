@@ -110,15 +110,23 @@ def _seal_all(files: Mapping[str, Path], bundle_id: str, key: bytes, folder: Pat
 
 def _check_file_set(folder: Path, sealed: SealedBundle) -> None:
     if sealed.suite != SEAL_SUITE:
-        raise Untrusted(f"the payload is sealed with an unknown suite {sealed.suite[:60]!r}")
+        raise Untrusted(
+            f"the payload is sealed with an unknown suite {sealed.suite[:60]!r}",
+            code="trust.unknown_suite",
+        )
     expected = {file.name + SEALED for file in sealed.files}
     differing = sorted(list_names(folder / PAYLOAD) ^ expected)
     if differing:
-        raise Untrusted(f"the payload's files are not the signed ones: {differing[0][:80]!r}")
+        raise Untrusted(
+            f"the payload's files are not the signed ones: {differing[0][:80]!r}",
+            code="trust.unlisted_file",
+        )
 
 
 def _read_own_stanzas(folder: Path, sealed: SealedBundle) -> Stanzas:
     stanzas = read_stanzas(folder)
     if (stanzas.bundle_id, stanzas.suite) != (sealed.bundle_id, sealed.suite):
-        raise Untrusted("the recipients' stanzas belong to another bundle or suite")
+        raise Untrusted(
+            "the recipients' stanzas belong to another bundle or suite", code="trust.contradictory"
+        )
     return stanzas

@@ -42,19 +42,28 @@ def verify_candidate(
     found, expected = list_names(folder), _FILES | ({GATES} if judged else set())
     if expected - found == {GATES}:
         raise Untrusted(
-            "the candidate has no gate evidence", remedy="run the gate deployment for it first"
+            "the candidate has no gate evidence",
+            remedy="run the gate deployment for it first",
+            code="trust.gate_missing",
         )
     if odd := sorted(found ^ expected):
-        raise Untrusted(f"the folder's files are not those of a candidate: {odd[0][:80]!r}")
+        raise Untrusted(
+            f"the folder's files are not those of a candidate: {odd[0][:80]!r}",
+            code="trust.unlisted_file",
+        )
     signed = read_statement(folder / PROVENANCE, policy, "trainer")
     build, sealed = parse_provenance(signed.payload)
     if (build.model, build.run_id) != (model, run_id):
         raise Untrusted(
             f"the provenance is of run {build.run_id[:12]} of {build.model}, "
-            f"not of run {run_id[:12]} of {model}"
+            f"not of run {run_id[:12]} of {model}",
+            code="trust.wrong_release",
         )
     if sum(file.sealed_size for file in sealed.files) > policy.limits.sealed_bytes:
-        raise Untrusted(f"the payload is larger than the policy's {policy.limits.sealed_bytes}")
+        raise Untrusted(
+            f"the payload is larger than the policy's {policy.limits.sealed_bytes}",
+            code="trust.too_large",
+        )
     check_bundle(folder, sealed)
     return VerifiedCandidate(build, sealed, signed.digest, signed.key_id)
 
@@ -70,12 +79,13 @@ def verify_gated_candidate(
     signed = read_statement(folder / GATES, policy, "gatekeeper")
     evidence, subjects = parse_evidence(signed.payload)
     if subjects != candidate.sealed.subjects or evidence.model != model:
-        raise Untrusted("the gate evidence is about another model")
+        raise Untrusted("the gate evidence is about another model", code="trust.contradictory")
     if evidence.build_sha256 != candidate.build.digest:
         raise Untrusted(
             "the gate evidence is about a model of another origin",
             remedy="somebody changed the provenance after it was judged; train again",
+            code="trust.contradictory",
         )
     if failures := find_shortfalls(policy.gates(model), evidence.results):
-        raise Untrusted(f"a gate did not pass: {failures[0]}")
+        raise Untrusted(f"a gate did not pass: {failures[0]}", code="trust.gate_failed")
     return candidate, evidence

@@ -42,7 +42,9 @@ class NamedRelease:
 
     def __post_init__(self) -> None:
         if self.path != f"models/{self.model}/{self.version}":
-            raise Untrusted("the index names a release at another path than its own")
+            raise Untrusted(
+                "the index names a release at another path than its own", code="trust.malformed"
+            )
 
     @classmethod
     def of(cls, release: ModelRelease) -> "NamedRelease":
@@ -59,7 +61,7 @@ class Canary:
 
     def __post_init__(self) -> None:
         if self.percent > 99:
-            raise Untrusted("a canary takes 1 to 99 percent of the traffic")
+            raise Untrusted("a canary takes 1 to 99 percent of the traffic", code="trust.malformed")
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,9 @@ class Index:
 
     def __post_init__(self) -> None:
         if (self.number == 1) != (self.previous is None):
-            raise Untrusted("an index names its predecessor, except for the first")
+            raise Untrusted(
+                "an index names its predecessor, except for the first", code="trust.malformed"
+            )
 
     @property
     def releases(self) -> tuple[NamedRelease, ...]:
@@ -155,7 +159,9 @@ def verify_index(
     )
     index = from_bytes(Index, verified.payload)
     if index.environment != environment:
-        raise Untrusted(f"the index is for {index.environment}, not {environment}")
+        raise Untrusted(
+            f"the index is for {index.environment}, not {environment}", code="trust.wrong_index"
+        )
     # 3. Not below the floor, and the same history.
     digest = hashlib.sha256(verified.payload).hexdigest()
     floor.check_index(policy, environment, index.number, digest, index.previous)
@@ -179,12 +185,16 @@ def verify_timestamp(
     index = current.index
     named = (stamp.environment, stamp.number, stamp.digest)
     if named != (index.environment, index.number, current.digest):
-        raise Untrusted(f"the timestamp names index {stamp.number}, not {index.number}")
+        raise Untrusted(
+            f"the timestamp names index {stamp.number}, not {index.number}",
+            code="trust.wrong_index",
+        )
     expires = read_moment(stamp.expires)
     if now >= expires:
         raise Untrusted(
             f"the index's timestamp expired at {stamp.expires}",
             remedy="see that the timestamp deployment runs; promotion waits until it does",
+            code="trust.stale_timestamp",
         )
     return expires
 
@@ -202,4 +212,4 @@ def read_moment(text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
-        raise Untrusted(f"{text[:40]!r} is not a time") from None
+        raise Untrusted(f"{text[:40]!r} is not a time", code="trust.malformed") from None

@@ -45,7 +45,9 @@ def load_onnx(path: Path, *, limits: SizeLimits) -> onnxruntime.InferenceSession
         raise
     # The libraries raise a dozen types of their own; whatever it was, the model is not loaded.
     except Exception as error:
-        raise Untrusted(f"{path.name} is not a valid ONNX model") from error
+        raise Untrusted(
+            f"{path.name} is not a valid ONNX model", code="trust.unsafe_model"
+        ) from error
 
 
 def load_skops(path: Path, *, trusted: Collection[str], limits: SizeLimits) -> Any:
@@ -63,18 +65,25 @@ def load_skops(path: Path, *, trusted: Collection[str], limits: SizeLimits) -> A
         _check_archive(data, frozenset(trusted), limits)
         unknown = set(skops.io.get_untrusted_types(data=data)) - set(trusted)
         if unknown:
-            raise Untrusted(f"{path.name} holds {min(unknown)}, which the policy does not trust")
+            raise Untrusted(
+                f"{path.name} holds {min(unknown)}, which the policy does not trust",
+                code="trust.unlisted_type",
+            )
         return skops.io.loads(data, trusted=sorted(trusted))
     except Untrusted:
         raise
     except Exception as error:
-        raise Untrusted(f"{path.name} is not a valid skops file") from error
+        raise Untrusted(
+            f"{path.name} is not a valid skops file", code="trust.unsafe_model"
+        ) from error
 
 
 def _read_model(path: Path, limits: SizeLimits) -> bytes:
     data = read_regular(path, max_bytes=limits.model_bytes)
     if data.startswith(b"\x80"):
-        raise Untrusted(f"{path.name} is a pickle, and nothing here loads pickles")
+        raise Untrusted(
+            f"{path.name} is a pickle, and nothing here loads pickles", code="trust.unsafe_model"
+        )
     return data
 
 
@@ -88,12 +97,15 @@ def _make_options() -> onnxruntime.SessionOptions:
 def _refuse_outside(model: onnx.ModelProto) -> None:
     domains = {entry.domain for entry in model.opset_import}
     if domains - _OPERATOR_SETS:
-        raise Untrusted(f"the model uses operators of {min(domains - _OPERATOR_SETS)!r}")
+        raise Untrusted(
+            f"the model uses operators of {min(domains - _OPERATOR_SETS)!r}",
+            code="trust.unlisted_type",
+        )
     for message in _walk_messages(model):
         if isinstance(message, onnx.TensorProto) and (
             message.external_data or message.data_location == onnx.TensorProto.EXTERNAL
         ):
-            raise Untrusted("the model keeps weights in another file")
+            raise Untrusted("the model keeps weights in another file", code="trust.unsafe_model")
 
 
 def _walk_messages(message: Any) -> Iterator[Any]:
@@ -108,7 +120,7 @@ def _walk_messages(message: Any) -> Iterator[Any]:
 def _check_archive(data: bytes, trusted: frozenset[str], limits: SizeLimits) -> None:
     # zipfile finds an archive behind any prefix; a skops file has none.
     if not data.startswith(b"PK\x03\x04"):
-        raise Untrusted("the file is not a skops archive")
+        raise Untrusted("the file is not a skops archive", code="trust.unsafe_model")
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = archive.infolist()
         _check_sizes(entries, limits)
@@ -119,16 +131,23 @@ def _check_archive(data: bytes, trusted: frozenset[str], limits: SizeLimits) -> 
 
 def _check_sizes(entries: list[zipfile.ZipInfo], limits: SizeLimits) -> None:
     if len(entries) > limits.entries or len({entry.filename for entry in entries}) < len(entries):
-        raise Untrusted("the archive has too many entries, or names one twice")
+        raise Untrusted(
+            "the archive has too many entries, or names one twice", code="trust.too_large"
+        )
     if sum(entry.file_size for entry in entries) > limits.expanded_bytes:
-        raise Untrusted(f"the archive expands past {limits.expanded_bytes} bytes")
+        raise Untrusted(
+            f"the archive expands past {limits.expanded_bytes} bytes", code="trust.too_large"
+        )
 
 
 def _check_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     if entry.filename == _SCHEMA:
         return
     if not entry.filename.endswith((".npy", ".bin")):
-        raise Untrusted(f"the archive holds {entry.filename[:60]!r}, which no model needs")
+        raise Untrusted(
+            f"the archive holds {entry.filename[:60]!r}, which no model needs",
+            code="trust.unsafe_model",
+        )
     if entry.filename.endswith(".npy"):
         _check_array(archive, entry)
 
@@ -146,7 +165,10 @@ def _check_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
     for length in shape:
         claimed *= length
     if dtype.hasobject or not 0 <= claimed <= entry.file_size:
-        raise Untrusted("an array of the archive holds objects, or claims more than its bytes")
+        raise Untrusted(
+            "an array of the archive holds objects, or claims more than its bytes",
+            code="trust.unsafe_model",
+        )
 
 
 def _check_schema(schema: bytes, trusted: frozenset[str], limits: SizeLimits) -> None:
@@ -155,7 +177,9 @@ def _check_schema(schema: bytes, trusted: frozenset[str], limits: SizeLimits) ->
     )
     tree = json.loads(schema)
     if tree["protocol"] != _SKOPS_PROTOCOL:
-        raise Untrusted("the skops file is in another version of the format")
+        raise Untrusted(
+            "the skops file is in another version of the format", code="trust.unsafe_model"
+        )
     for node in _walk_nodes(tree):
         _check_node(node, trusted)
 
@@ -167,7 +191,10 @@ def _check_node(node: dict[str, Any], trusted: frozenset[str]) -> None:
             module.split(".")[0] not in _PACKAGES
             and f"{module}.{node.get('__class__', node.get('function'))}" not in trusted
         ):
-            raise Untrusted(f"the skops file refers to {module!r}, which the policy does not trust")
+            raise Untrusted(
+                f"the skops file refers to {module!r}, which the policy does not trust",
+                code="trust.unlisted_type",
+            )
 
 
 def _walk_nodes(value: Any) -> Iterator[dict[str, Any]]:

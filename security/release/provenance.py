@@ -95,7 +95,9 @@ class SealedBundle:
 
     def __post_init__(self) -> None:
         if not self.files or len(self.subjects) != len(self.files):
-            raise Untrusted("a bundle has at least one file, and names each once")
+            raise Untrusted(
+                "a bundle has at least one file, and names each once", code="trust.malformed"
+            )
 
     @property
     def subjects(self) -> dict[str, str]:
@@ -117,11 +119,11 @@ def parse_provenance(payload: bytes) -> tuple[Build, SealedBundle]:
     definition = statement.predicate.get("buildDefinition")
     facts = definition.get("internalParameters") if isinstance(definition, dict) else None
     if not isinstance(facts, dict):
-        raise Untrusted("the provenance lacks its internal parameters")
+        raise Untrusted("the provenance lacks its internal parameters", code="trust.malformed")
     build = from_json(Build, facts.get("build"), "build")
     bundle = from_json(SealedBundle, facts.get("bundle"), "bundle")
     if make_provenance_statement(build, bundle) != statement:
-        raise Untrusted("the provenance contradicts itself")
+        raise Untrusted("the provenance contradicts itself", code="trust.contradictory")
     return build, bundle
 
 

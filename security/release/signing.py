@@ -126,5 +126,7 @@ def _hash_file(path: Path) -> str:
 
 def _find_value(measured: Mapping[str, float | str], metric: str) -> str:
     if metric not in measured:
-        raise Untrusted(f"the policy demands {metric}, which was not measured")
+        raise Untrusted(
+            f"the policy demands {metric}, which was not measured", code="trust.gate_missing"
+        )
     return format_decimal(measured[metric])

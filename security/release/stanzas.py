@@ -44,7 +44,9 @@ class Stanzas:
     def __post_init__(self) -> None:
         ids = {stanza.id for stanza in self.recipients}
         if not 1 <= len(ids) == len(self.recipients) <= MAX_RECIPIENTS:
-            raise Untrusted(f"a bundle has 1 to {MAX_RECIPIENTS} recipients, each once")
+            raise Untrusted(
+                f"a bundle has 1 to {MAX_RECIPIENTS} recipients, each once", code="trust.malformed"
+            )
 
     def names(self, recipient_id: str) -> bool:
         """Whether a recipient is listed."""
@@ -61,7 +63,7 @@ def read_stanzas(folder: Path) -> Stanzas:
     for stanza in stanzas.recipients:
         decode64(stanza.wrapped, "a stanza")
     if stanzas.sha256 not in (None, _hash_stanzas(stanzas)):
-        raise Untrusted("the recipients' stanzas are damaged")
+        raise Untrusted("the recipients' stanzas are damaged", code="trust.digest_mismatch")
     return stanzas
 
 

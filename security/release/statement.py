@@ -76,7 +76,11 @@ def parse_release(payload: bytes) -> ModelRelease:
     statement = parse_statement(payload, predicate_type=MODEL_RELEASE)
     release = from_json(ModelRelease, statement.predicate, "release")
     if release.to_statement().to_bytes() != payload:
-        raise Untrusted("the release's subjects are not its payload files, in order")
+        raise Untrusted(
+            "the release's subjects are not its payload files, in order", code="trust.contradictory"
+        )
     if release.build.model != release.model:
-        raise Untrusted("the release names another model than its build")
+        raise Untrusted(
+            "the release names another model than its build", code="trust.contradictory"
+        )
     return release

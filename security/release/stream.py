@@ -68,7 +68,9 @@ def open_file(payload: Path, into: Path, *, file: SealedFile, key: bytes, bound_
         except InvalidTag:
             raise cannot_decrypt(f"{file.name} does not authenticate") from None
     if (plain.size, plain.digest) != (file.size, file.sha256):
-        raise Untrusted(f"{file.name} does not have the signed size and digest")
+        raise Untrusted(
+            f"{file.name} does not have the signed size and digest", code="trust.digest_mismatch"
+        )
 
 
 def check_sealed_file(payload: Path, file: SealedFile) -> None:
@@ -80,7 +82,9 @@ def check_sealed_file(payload: Path, file: SealedFile) -> None:
         _check_length(source, file)
         digest = hashlib.file_digest(source, "sha256").hexdigest()
     if digest != file.sealed_sha256:
-        raise Untrusted(f"{file.name} does not have the signed digest")
+        raise Untrusted(
+            f"{file.name} does not have the signed digest", code="trust.digest_mismatch"
+        )
 
 
 class _Tally:
@@ -116,4 +120,6 @@ def _pass_through(
 def _check_length(source: BufferedReader, file: SealedFile) -> None:
     # Before reading: an appended gigabyte costs nothing.
     if os.fstat(source.fileno()).st_size != file.sealed_size:
-        raise Untrusted(f"{file.name} does not have the signed length")
+        raise Untrusted(
+            f"{file.name} does not have the signed length", code="trust.digest_mismatch"
+        )

@@ -102,7 +102,9 @@ class TrustedSet:
         with self._step({Stage.ROOT}, Stage.POLICY):
             for policy in (one, *others):
                 if policy.root != self._root:
-                    raise Untrusted("the trust policy is not signed by the pinned root")
+                    raise Untrusted(
+                        "the trust policy is not signed by the pinned root", code="trust.wrong_root"
+                    )
             self._policy = choose_newest(one, *others)
         return self._policy
 
@@ -126,7 +128,11 @@ class TrustedSet:
         with self._step({Stage.INDEX}, Stage.TIMESTAMP):
             found = self._judge(timestamp)
             if found.stale and self._require(self._floor, "floor").digest != self.index.digest:
-                raise Untrusted(found.stale, remedy="see that the timestamp deployment runs")
+                raise Untrusted(
+                    found.stale,
+                    remedy="see that the timestamp deployment runs",
+                    code="trust.stale_timestamp",
+                )
         return found
 
     def raise_floor(self, path: Path) -> Floor:
@@ -157,13 +163,15 @@ class TrustedSet:
         """
         with self._step({Stage.FLOOR}, Stage.FLOOR):
             if named not in self.index.index.releases:
-                raise Untrusted("the index does not name this release")
+                raise Untrusted("the index does not name this release", code="trust.wrong_release")
             steps = begin_verification(
                 folder, policy=self.policy, name=named.model, version=named.version
             )
             verified = run_steps(steps, on_passed=on_passed)
             if verified.digest != named.digest:
-                raise Untrusted("the release is not the one that the index names")
+                raise Untrusted(
+                    "the release is not the one that the index names", code="trust.wrong_release"
+                )
             self._releases[named] = (folder, verified)
         return verified
 

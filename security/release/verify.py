@@ -186,16 +186,22 @@ def verify_bindings(
     # 4. Provenance.
     signed = read_statement(folder / PROVENANCE, policy, "trainer")
     if signed.digest != release.provenance_sha256:
-        raise Untrusted("the provenance is not the one that the release names")
+        raise Untrusted(
+            "the provenance is not the one that the release names", code="trust.digest_mismatch"
+        )
     yield "provenance", f"signed as trainer by {signed.named}", "trainer", signed
 
     # 5. Build.
     if parse_provenance(signed.payload) != (release.build, release.bundle):
-        raise Untrusted("the release was built from other inputs than its provenance says")
+        raise Untrusted(
+            "the release was built from other inputs than its provenance says",
+            code="trust.contradictory",
+        )
     if policy.rules.require_clean_code and not release.build.code_clean:
         raise Untrusted(
             "the release was built from uncommitted code, which the policy does not allow",
             remedy="commit the code and train again",
+            code="trust.uncommitted_code",
         )
     yield "build", _describe_build(release.build)
 
@@ -208,18 +214,21 @@ def verify_bindings(
     # 7. Thresholds.
     failures = find_shortfalls(policy.gates(release.model), release.gates)
     if failures:
-        raise Untrusted(f"a gate did not pass: {failures[0]}")
+        raise Untrusted(f"a gate did not pass: {failures[0]}", code="trust.gate_failed")
     yield "thresholds", f"{len(release.gates)} of {len(release.gates)} hold under this policy"
 
     # 8. Card.
     if hashlib.sha256(card).hexdigest() != release.card_sha256:
-        raise Untrusted("the model card is not the signed one")
+        raise Untrusted("the model card is not the signed one", code="trust.digest_mismatch")
     yield "card", "the signed model card"
 
     # 9. Payload.
     size = sum(file.sealed_size for file in release.bundle.files)
     if size > policy.limits.sealed_bytes:
-        raise Untrusted(f"the payload is larger than the policy's {policy.limits.sealed_bytes}")
+        raise Untrusted(
+            f"the payload is larger than the policy's {policy.limits.sealed_bytes}",
+            code="trust.too_large",
+        )
     recipients = payload(folder, release.bundle)
     yield "payload", f"{len(release.bundle.files)} files, {size} bytes, {recipients} recipients"
 
@@ -228,27 +237,37 @@ def _check_files(folder: Path) -> None:
     names = list_names(folder)
     odd = sorted(names - _FILES - _POLICY_FILES) or sorted(_FILES - names)
     if odd:
-        raise Untrusted(f"the folder's files are not those of a release: {odd[0][:80]!r}")
+        raise Untrusted(
+            f"the folder's files are not those of a release: {odd[0][:80]!r}",
+            code="trust.unlisted_file",
+        )
 
 
 def _check_identity(release: ModelRelease, name: str | None, version: int | None) -> None:
     if name not in (None, release.model) or version not in (None, release.version):
         raise Untrusted(
             f"the release is {release.model} version {release.version}, "
-            f"not {name or release.model} version {version or release.version}"
+            f"not {name or release.model} version {version or release.version}",
+            code="trust.wrong_release",
         )
 
 
 def _check_gates(signed: Signed, release: ModelRelease) -> None:
     evidence, subjects = parse_evidence(signed.payload)
     if signed.digest != release.evidence_sha256:
-        raise Untrusted("the gate evidence is not the one that the release names")
+        raise Untrusted(
+            "the gate evidence is not the one that the release names", code="trust.digest_mismatch"
+        )
     if subjects != release.bundle.subjects or evidence.model != release.model:
-        raise Untrusted("the gate evidence is about another model")
+        raise Untrusted("the gate evidence is about another model", code="trust.contradictory")
     if evidence.build_sha256 not in (None, release.build.digest):
-        raise Untrusted("the gate evidence is about a model of another origin")
+        raise Untrusted(
+            "the gate evidence is about a model of another origin", code="trust.contradictory"
+        )
     if (evidence.results, evidence.policy_sha256) != (release.gates, release.policy_sha256):
-        raise Untrusted("the release states other gates than its evidence")
+        raise Untrusted(
+            "the release states other gates than its evidence", code="trust.contradictory"
+        )
 
 
 def read_statement(path: Path, policy: TrustPolicy, role: Enrolled) -> Signed:
@@ -260,7 +279,7 @@ def read_statement(path: Path, policy: TrustPolicy, role: Enrolled) -> Signed:
     try:
         verified = policy.verify(envelope, role=role, payload_type=INTOTO)
     except Untrusted as error:
-        raise Untrusted(f"{path.name} is {error}") from error
+        raise Untrusted(f"{path.name} is {error}", code=error.code) from error
     return Signed(verified.payload, verified.key_ids)
 
 

@@ -117,7 +117,10 @@ class Admission:
         published = TrustPolicy.parse(*offer.policy, root=root) if offer.policy else None
         known = [policy for policy in (local, published) if policy]
         if not known:
-            raise Untrusted("there is no trust policy, neither published nor in the keys folder")
+            raise Untrusted(
+                "there is no trust policy, neither published nor in the keys folder",
+                code="trust.policy_missing",
+            )
         trusted = TrustedSet(root, now=now)
         trusted.trust_policy(*known)
         return trusted
@@ -128,7 +131,9 @@ class Admission:
             offer.envelope, environment=self._environment, floor=floor
         ).index
         if index.number != offer.number:
-            raise Untrusted(f"index file {offer.number} holds index {index.number}")
+            raise Untrusted(
+                f"index file {offer.number} holds index {index.number}", code="trust.wrong_index"
+            )
         require_own_releases(index, offer.pin.repository)
         freshness = trusted.judge_freshness(offer.timestamp)
         trusted.raise_floor(self._floor)

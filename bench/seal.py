@@ -115,7 +115,13 @@ def prepare(work: Path, mib: int) -> None:
     from security.policy.key_homes import init_keys, load_signer
     from security.policy.trust_policy import TrustPolicy, load_root
     from security.release.bundle import seal
-    from security.release.signing import sign_gates, sign_provenance, sign_release
+    from security.release.signing import (
+        Measurement,
+        ReleaseTerms,
+        sign_gates,
+        sign_provenance,
+        sign_release,
+    )
 
     gates = {MODEL: (GateRule("log_loss", "<=", "0.45"),)}
     init_keys(work / "keys", gates=gates)
@@ -129,11 +135,16 @@ def prepare(work: Path, mib: int) -> None:
     bundle = seal(files, recipients=policy.recipients, out=folder)
     sign_provenance(folder, build(), bundle.sealed, signer=load_signer(work / "keys", "trainer"))
     gatekeeper = load_signer(work / "keys", "gatekeeper")
-    sign_gates(folder, files, {"log_loss": 0.4}, model=MODEL, policy=policy, signer=gatekeeper)
-    sign_release(
-        folder, version=1, card="# A model\n", created=CREATED, created_by="bench", reason="bench",
-        policy=policy, signer=load_signer(work / "keys", "releaser"),
-    )  # fmt: skip
+    sign_gates(
+        folder,
+        Measurement(model=MODEL, files=files, values={"log_loss": 0.4}),
+        policy=policy,
+        signer=gatekeeper,
+    )
+    terms = ReleaseTerms(
+        version=1, card="# A model\n", created=CREATED, created_by="bench", reason="bench"
+    )
+    sign_release(folder, terms, policy=policy, signer=load_signer(work / "keys", "releaser"))
 
 
 def build() -> object:

@@ -33,7 +33,13 @@ from flows.trust.installation import Trusted
 from security.policy.key_homes import load_signer
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import seal
-from security.release.signing import sign_gates, sign_provenance, sign_release
+from security.release.signing import (
+    Measurement,
+    ReleaseTerms,
+    sign_gates,
+    sign_provenance,
+    sign_release,
+)
 from security.release.statement import Build, DataPin
 from storage import registry, tables
 from storage.lake import Lake, Pin
@@ -110,9 +116,7 @@ class Site:
         sign_provenance(folder, build, bundle.sealed, signer=load_signer(self.keys, "trainer"))
         sign_gates(
             folder,
-            files,
-            MEASURED,
-            model=self.pipeline.name,
+            Measurement(model=self.pipeline.name, files=files, values=MEASURED),
             policy=policy,
             signer=load_signer(self.keys, "gatekeeper"),
         )
@@ -120,11 +124,13 @@ class Site:
         def sign(version: int) -> Path:
             sign_release(
                 folder,
-                version=version,
-                card="# Model card: late flights\n",
-                created="2013-07-01T00:00:00Z",
-                created_by="train",
-                reason="request a",
+                ReleaseTerms(
+                    version=version,
+                    card="# Model card: late flights\n",
+                    created="2013-07-01T00:00:00Z",
+                    created_by="train",
+                    reason="request a",
+                ),
                 policy=policy,
                 signer=load_signer(self.keys, "releaser"),
             )

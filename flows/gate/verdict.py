@@ -17,7 +17,7 @@ from security.keys.pairs import RoleSigner
 from security.policy.gates import GateEvidence, find_shortfalls
 from security.policy.trust_policy import TrustPolicy
 from security.release.provenance import Build
-from security.release.signing import sign_gates
+from security.release.signing import Measurement, sign_gates
 from security.release.verify import GATES
 from storage.registry.details import GateDetails
 
@@ -86,14 +86,16 @@ def signed_verdict(
     if all(one.value != "NaN" for one in evidence):
         signed = sign_gates(
             opened.folder,
-            opened.files,
-            {one.gate.id: one.value for one in evidence},
-            model=pipeline.name,
+            Measurement(
+                model=pipeline.name,
+                files=opened.files,
+                values={one.gate.id: one.value for one in evidence},
+                against=champion.verified.digest if champion else None,
+                rows={**counts, **positives},
+                build=opened.verified.build,
+            ),
             policy=policy,
             signer=signer,
-            against=champion.verified.digest if champion else None,
-            rows={**counts, **positives},
-            build=opened.verified.build,
         )
         failed = failed or find_shortfalls(policy.gates(pipeline.name), signed.results)
     verdict = Verdict(

@@ -22,7 +22,7 @@ from security.keys.pairs import RECIPIENTS, Opener, PublicRecipient
 from security.policy.trust_policy import TrustPolicy
 from security.release.bundle import add_recipient, open_bundle, seal
 from security.release.index import format_moment
-from security.release.signing import sign_provenance, sign_release
+from security.release.signing import ReleaseTerms, sign_provenance, sign_release
 from security.release.stanzas import RECIPIENTS as STANZAS
 from security.release.stanzas import read_stanzas
 from security.release.verify import CARD, GATES, MAX_CARD_BYTES, VerifiedRelease, verify_release
@@ -179,14 +179,16 @@ def _register(
     def sign(version: int) -> Path:
         sign_release(
             out,
-            version=version,
-            card=card,
-            created=format_moment(datetime.now(UTC)),
-            created_by=audit.tidy_line(context.actor),
-            reason=reason,
+            ReleaseTerms(
+                version=version,
+                card=card,
+                created=format_moment(datetime.now(UTC)),
+                created_by=audit.tidy_line(context.actor),
+                reason=reason,
+                parent=fetched.verified.digest,
+            ),
             policy=fetched.policy,
             signer=releaser,
-            parent=fetched.verified.digest,
         )
         return out
 

@@ -19,7 +19,7 @@ from security.policy.gates import GateEvidence
 from security.policy.trust_policy import TrustPolicy
 from security.release.candidate import VerifiedCandidate, verify_gated_candidate
 from security.release.index import Index, format_moment
-from security.release.signing import VerifiedRelease, sign_release
+from security.release.signing import ReleaseTerms, VerifiedRelease, sign_release
 from security.release.statement import ModelRelease
 from storage import registry
 from storage.lake import MAIN, Lake, Pin
@@ -145,14 +145,16 @@ class _Registration:
         build, sealed = self.candidate.build, self.candidate.sealed
         sign_release(
             self.folder,
-            version=version,
-            card=render_card(self.pipeline, build, sealed, self.evidence),
-            created=format_moment(datetime.now(UTC)),
-            created_by=ACTOR,
-            reason=build.reason or "-",
+            ReleaseTerms(
+                version=version,
+                card=render_card(self.pipeline, build, sealed, self.evidence),
+                created=format_moment(datetime.now(UTC)),
+                created_by=ACTOR,
+                reason=build.reason or "-",
+                parent=self.evidence.against,
+            ),
             policy=self.policy,
             signer=self.releaser,
-            parent=self.evidence.against,
         )
         return self.folder
 

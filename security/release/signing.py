@@ -6,6 +6,7 @@ measured, and the releaser binds both after verifying them as any reader of the 
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from security.errors import Untrusted
@@ -43,61 +44,79 @@ def sign_provenance(
     replace_file(folder / PROVENANCE, sign(payload, INTOTO, signer.require("trainer")))
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What a gatekeeper measured of one model: its plain `files` and the `values`, by metric.
+
+    `against` is the digest of the champion it was compared with, `rows` are counts of what it was
+    judged on, `build` is what the gatekeeper verified that the files were made from.
+    """
+
+    model: str
+    files: Mapping[str, Path]
+    values: Mapping[str, float | str]
+    against: str | None = None
+    rows: Mapping[str, int] | None = None
+    build: Build | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseTerms:
+    """What a releaser states by itself: number, card, and who released it when and why.
+
+    `created` is UTC, `2013-07-01T00:00:00Z`; `parent` is the digest of the release it replaces.
+    """
+
+    version: int
+    card: str
+    created: str
+    created_by: str
+    reason: str
+    parent: str | None = None
+
+
 def sign_gates(
-    folder: Path,
-    files: Mapping[str, Path],
-    measured: Mapping[str, float | str],
-    *,
-    model: str,
-    policy: TrustPolicy,
-    signer: RoleSigner,
-    against: str | None = None,
-    rows: Mapping[str, int] | None = None,
-    build: Build | None = None,
+    folder: Path, measured: Measurement, *, policy: TrustPolicy, signer: RoleSigner
 ) -> GateEvidence:
-    """The gatekeeper states what it measured on the plain `files`, whose digests it takes itself.
+    """The gatekeeper states what it measured on plain files, whose digests it takes itself.
 
     Thresholds are the policy's own. A failed gate is signed as failed; no release comes of it.
-    `build` is what the gatekeeper verified that the files were made from.
     Raises: Untrusted if a metric that the policy demands was not measured.
     """
-    subjects = {name: _hash_file(path) for name, path in files.items()}
+    subjects = {name: _hash_file(path) for name, path in measured.files.items()}
     results = tuple(
         GateResult(rule.metric, rule.comparator, rule.bound, _find_value(measured, rule.metric))
-        for rule in policy.gates(model)
+        for rule in policy.gates(measured.model)
     )
-    origin = build.digest if build else None
-    evidence = GateEvidence(model, policy.digests.rules, results, against, rows, origin)
+    evidence = GateEvidence(
+        measured.model,
+        policy.digests.rules,
+        results,
+        measured.against,
+        measured.rows,
+        measured.build.digest if measured.build else None,
+    )
     payload = evidence.to_statement(subjects).to_bytes()
     replace_file(folder / GATES, sign(payload, INTOTO, signer.require("gatekeeper")))
     return evidence
 
 
 def sign_release(
-    folder: Path,
-    *,
-    version: int,
-    card: str,
-    created: str,
-    created_by: str,
-    reason: str,
-    policy: TrustPolicy,
-    signer: RoleSigner,
-    parent: str | None = None,
+    folder: Path, terms: ReleaseTerms, *, policy: TrustPolicy, signer: RoleSigner
 ) -> ModelRelease:
     """The releaser binds provenance, gates, card and payload, each verified first.
 
-    `created` is UTC, `2013-07-01T00:00:00Z`. May be repeated with another version.
+    May be repeated with another version.
     Raises: Untrusted, having written nothing, if any step of verification would fail.
     """
-    written = card.encode("utf-8")
+    written = terms.card.encode("utf-8")
     provenance = read_statement(folder / PROVENANCE, policy, "trainer")
     gates = read_statement(folder / GATES, policy, "gatekeeper")
     build, sealed = parse_provenance(provenance.payload)
     evidence, _ = parse_evidence(gates.payload)
     release = ModelRelease(
         model=build.model,
-        version=version,
+        version=terms.version,
         build=build,
         bundle=sealed,
         gates=evidence.results,
@@ -105,10 +124,10 @@ def sign_release(
         provenance_sha256=provenance.digest,
         evidence_sha256=gates.digest,
         card_sha256=hashlib.sha256(written).hexdigest(),
-        created=created,
-        created_by=created_by,
-        reason=reason,
-        parent=parent,
+        created=terms.created,
+        created_by=terms.created_by,
+        reason=terms.reason,
+        parent=terms.parent,
     )
     payload = release.to_statement().to_bytes()
     for _ in verify_bindings(folder, parse_release(payload), card=written, policy=policy):
@@ -124,9 +143,9 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _find_value(measured: Mapping[str, float | str], metric: str) -> str:
-    if metric not in measured:
+def _find_value(measured: Measurement, metric: str) -> str:
+    if metric not in measured.values:
         raise Untrusted(
             f"the policy demands {metric}, which was not measured", code="trust.gate_missing"
         )
-    return format_decimal(measured[metric])
+    return format_decimal(measured.values[metric])

@@ -22,7 +22,14 @@ from security.policy.key_homes import init_keys, load_recipient, load_signer
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import open_bundle, seal
 from security.release.provenance import Build, DataPin
-from security.release.signing import sign_gates, sign_provenance, sign_release, verify_release
+from security.release.signing import (
+    Measurement,
+    ReleaseTerms,
+    sign_gates,
+    sign_provenance,
+    sign_release,
+    verify_release,
+)
 
 ATTACKS = 63
 MODEL = "delays"
@@ -70,19 +77,19 @@ class Keys:
         sign_provenance(out, build, bundle.sealed, signer=self.signers["trainer"])
         sign_gates(
             out,
-            paths,
-            {"log_loss": 0.41},
-            model=build.model,
+            Measurement(model=build.model, files=paths, values={"log_loss": 0.41}),
             policy=self.policy,
             signer=self.signers["gatekeeper"],
         )
         sign_release(
             out,
-            version=version,
-            card="# Delays\n",
-            created=CREATED,
-            created_by="ana",
-            reason="monthly",
+            ReleaseTerms(
+                version=version,
+                card="# Delays\n",
+                created=CREATED,
+                created_by="ana",
+                reason="monthly",
+            ),
             policy=self.policy,
             signer=self.signers["releaser"],
         )

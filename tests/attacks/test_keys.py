@@ -20,7 +20,13 @@ from security.policy.key_homes import init_keys, load_recipient, load_signer
 from security.release import stanzas
 from security.release.bundle import add_recipient, seal
 from security.release.index import sign_index, sign_timestamp
-from security.release.signing import sign_gates, sign_provenance, sign_release, verify_release
+from security.release.signing import (
+    ReleaseTerms,
+    sign_gates,
+    sign_provenance,
+    sign_release,
+    verify_release,
+)
 
 UNIFORM = "the sealed payload does not open with this key"
 
@@ -232,11 +238,13 @@ def test_62_a_signer_that_fails_writes_nothing(target: Any) -> None:
     with pytest.raises(BadKey, match="did not answer"):
         sign_release(
             target.folder,
-            version=2,
-            card="# Another\n",
-            created="2013-07-01T00:00:00Z",
-            created_by="ana",
-            reason="again",
+            ReleaseTerms(
+                version=2,
+                card="# Another\n",
+                created="2013-07-01T00:00:00Z",
+                created_by="ana",
+                reason="again",
+            ),
             policy=target.keys.policy,
             signer=Broken(),
         )
@@ -260,11 +268,13 @@ def test_63_the_releaser_signs_only_what_it_verified_itself(target: Any) -> None
     with pytest.raises(Untrusted, match="not signed as gatekeeper"):
         sign_release(
             target.folder,
-            version=2,
-            card="# Another\n",
-            created="2013-07-01T00:00:00Z",
-            created_by="ana",
-            reason="again",
+            ReleaseTerms(
+                version=2,
+                card="# Another\n",
+                created="2013-07-01T00:00:00Z",
+                created_by="ana",
+                reason="again",
+            ),
             policy=target.keys.policy,
             signer=target.keys.signers["releaser"],
         )

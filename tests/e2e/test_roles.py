@@ -43,7 +43,7 @@ from security.keys.pairs import Role
 from security.policy.gates import GateEvidence, parse_evidence
 from security.release.candidate import verify_gated_candidate
 from security.release.index import Index, NamedRelease
-from security.release.signing import sign_gates
+from security.release.signing import Measurement, sign_gates
 from security.release.statement import Build, DataPin, ModelRelease, SealedBundle, SealedFile
 from security.release.verify import GATES, PROVENANCE, read_statement, verify_release
 from storage import registry, tables
@@ -240,9 +240,11 @@ def test_evidence_that_came_with_the_candidate_is_refused(house: House) -> None:
     with pytest.raises(BadKey, match="the trainer's key cannot sign as gatekeeper"):
         sign_gates(
             folder,
-            {"model.onnx": plain / "model.onnx"},
-            {"roc_auc": "0.99", "onnx_max_abs_diff": "0", "log_loss_excess": "-1"},
-            model=house.pipeline.name,
+            Measurement(
+                model=house.pipeline.name,
+                files={"model.onnx": plain / "model.onnx"},
+                values={"roc_auc": "0.99", "onnx_max_abs_diff": "0", "log_loss_excess": "-1"},
+            ),
             policy=house.trusted.policy,
             signer=key,
         )

@@ -45,7 +45,13 @@ from security.release.index import (
     sign_timestamp,
 )
 from security.release.provenance import Build, DataPin
-from security.release.signing import sign_gates, sign_provenance, sign_release
+from security.release.signing import (
+    Measurement,
+    ReleaseTerms,
+    sign_gates,
+    sign_provenance,
+    sign_release,
+)
 from security.release.statement import ModelRelease
 from storage import landing, registry
 from storage.lake import Lake
@@ -114,9 +120,7 @@ class House:
         sign_provenance(release, build, bundle.sealed, signer=load_signer(self.keys, "trainer"))
         sign_gates(
             release,
-            plain,
-            {"log_loss": 0.4},
-            model=self.name,
+            Measurement(model=self.name, files=plain, values={"log_loss": 0.4}),
             policy=self.policy,
             signer=load_signer(self.keys, "gatekeeper"),
         )
@@ -124,11 +128,13 @@ class House:
         def sign(version: int) -> Path:
             self.signed[version] = sign_release(
                 release,
-                version=version,
-                card="# A model\n",
-                created=format_moment(datetime.now(UTC)),
-                created_by="test",
-                reason="test",
+                ReleaseTerms(
+                    version=version,
+                    card="# A model\n",
+                    created=format_moment(datetime.now(UTC)),
+                    created_by="test",
+                    reason="test",
+                ),
                 policy=self.policy,
                 signer=load_signer(self.keys, "releaser"),
             )

@@ -20,7 +20,13 @@ from security.policy.key_homes import init_keys, load_recipient, load_signer
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import seal
 from security.release.provenance import Build, DataPin
-from security.release.signing import sign_gates, sign_provenance, sign_release
+from security.release.signing import (
+    Measurement,
+    ReleaseTerms,
+    sign_gates,
+    sign_provenance,
+    sign_release,
+)
 
 MODEL = "delays"
 FILES = {
@@ -56,20 +62,19 @@ class Home:
         values = measured or {"log_loss": 0.41, "roc_auc": 0.73}
         sign_gates(
             out,
-            paths,
-            values,
-            model=build.model,
+            Measurement(model=build.model, files=paths, values=values, build=build),
             policy=policy,
             signer=self.signers["gatekeeper"],
-            build=build,
         )
         return sign_release(
             out,
-            version=version,
-            card="# Delays\n",
-            created="2013-07-01T00:00:00Z",
-            created_by="ana",
-            reason="monthly retraining",
+            ReleaseTerms(
+                version=version,
+                card="# Delays\n",
+                created="2013-07-01T00:00:00Z",
+                created_by="ana",
+                reason="monthly retraining",
+            ),
             policy=policy,
             signer=self.signers["releaser"],
         )

@@ -94,8 +94,8 @@ def test_a_key_that_fails_to_load_leaves_no_secret_in_the_traceback(
     code = (
         "import os\n"
         "from security.keys.sources import KeyReader\n"
-        "from flows.keys.ceremonies import Request\n"
-        "print(Request('trainer', 'why', passphrase='very-secret'))\n"
+        "from flows.keys.ceremonies import CeremonyRequest\n"
+        "print(CeremonyRequest('trainer', 'why', passphrase='very-secret'))\n"
         "KeyReader(environment=os.environ).read_signer('env:HALF', 'trainer')"
     )
     done = subprocess.run(

@@ -73,6 +73,7 @@ def test_json_is_for_programs(home: Any, released: SimpleNamespace) -> None:
     assert json.loads(refused.stdout) == {
         "verified": False,
         "problem": "the model card is not the signed one",
+        "code": "trust.digest_mismatch",
     }
 
 

@@ -15,7 +15,13 @@ from security.policy.documents import Rules, sign_rules
 from security.policy.gates import GateRule
 from security.policy.trust_policy import TrustPolicy
 from security.release.bundle import open_bundle
-from security.release.signing import sign_gates, sign_release, verify_release
+from security.release.signing import (
+    Measurement,
+    ReleaseTerms,
+    sign_gates,
+    sign_release,
+    verify_release,
+)
 
 
 def test_a_good_release_verifies_step_by_step(home: Any, released: SimpleNamespace) -> None:
@@ -199,9 +205,7 @@ def test_evidence_about_another_payload_is_untrusted(
     other = written(tmp_path / "other", {"model.onnx": b"a better model"})
     sign_gates(
         released.folder,
-        other,
-        {"log_loss": 0.1, "roc_auc": 0.99},
-        model="delays",
+        Measurement(model="delays", files=other, values={"log_loss": 0.1, "roc_auc": 0.99}),
         policy=home.policy,
         signer=home.signers["gatekeeper"],
     )
@@ -210,11 +214,9 @@ def test_evidence_about_another_payload_is_untrusted(
     with pytest.raises(Untrusted, match="about another model"):
         sign_release(
             released.folder,
-            version=2,
-            card="",
-            created="2013-07-01T00:00:00Z",
-            created_by="ana",
-            reason="x",
+            ReleaseTerms(
+                version=2, card="", created="2013-07-01T00:00:00Z", created_by="ana", reason="x"
+            ),
             policy=home.policy,
             signer=home.signers["releaser"],
         )
@@ -358,14 +360,16 @@ def test_the_same_evidence_can_be_released_under_the_next_number(
 ) -> None:
     again = sign_release(
         released.folder,
-        version=2,
-        card="# Delays 2\n",
-        created="2013-07-01T00:00:00Z",
-        created_by="ana",
-        reason="the number was taken",
+        ReleaseTerms(
+            version=2,
+            card="# Delays 2\n",
+            created="2013-07-01T00:00:00Z",
+            created_by="ana",
+            reason="the number was taken",
+            parent=released.release.digest,
+        ),
         policy=home.policy,
         signer=home.signers["releaser"],
-        parent=released.release.digest,
     )
     verified = verify_release(released.folder, policy=home.policy, name="delays", version=2)
     assert verified.release == again
@@ -388,11 +392,9 @@ def test_who_and_why_are_one_visible_line(home: Any, released: SimpleNamespace, 
     with pytest.raises(Untrusted):
         sign_release(
             released.folder,
-            version=2,
-            card="",
-            created="2013-07-01T00:00:00Z",
-            created_by="ana",
-            reason=text,
+            ReleaseTerms(
+                version=2, card="", created="2013-07-01T00:00:00Z", created_by="ana", reason=text
+            ),
             policy=home.policy,
             signer=home.signers["releaser"],
         )

@@ -113,7 +113,7 @@ def _put_once(lake: Lake, repository: str, path: str, data: bytes) -> None:
 
 def take_stock(lake: Lake, repository: str) -> Pin:
     """Commit what has landed, if anything has, and pin it."""
-    if lake.fs.uncommitted(repository, LANDING):
+    if lake.fs.list_uncommitted(repository, LANDING):
         # Refused means that another ingest committed it in between.
         with suppress(Refused):
             lake.fs.commit(repository, LANDING, message="landed", metadata={})

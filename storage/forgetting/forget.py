@@ -107,7 +107,7 @@ def drop_batches(lake: Lake, repository: str, folders: Iterable[str]) -> None:
         there = lake.fs.objects(repository, LANDING, prefix=f"{folder}/")
         for entry in sorted(there, key=lambda e: not e.path.endswith(landing.READY)):
             lake.fs.delete(repository, LANDING, entry.path)
-    if lake.fs.uncommitted(repository, LANDING):
+    if lake.fs.list_uncommitted(repository, LANDING):
         # Refused means that an ingest that takes stock committed it in between.
         with suppress(Refused):
             lake.fs.commit(repository, LANDING, message="forgotten", metadata={})

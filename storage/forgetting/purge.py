@@ -119,7 +119,7 @@ def _purge(
             kept[place.path] = held[address]
         elif dry_run:
             left[address] = None
-        elif erase(address) and not lake.fs.readable(head.repository, place.commit, place.path):
+        elif erase(address) and not lake.fs.is_readable(head.repository, place.commit, place.path):
             erased += 1
         else:
             left[address] = None
@@ -148,7 +148,7 @@ def _present(lake: Lake, repository: str, places: list[Place]) -> dict[str, Plac
             address = lake.fs.address(repository, place.commit, place.path)
         except NotFound:
             continue
-        if address not in found and lake.fs.readable(repository, place.commit, place.path):
+        if address not in found and lake.fs.is_readable(repository, place.commit, place.path):
             found[address] = place
     return found
 

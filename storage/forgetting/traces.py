@@ -120,7 +120,9 @@ class Search:
         # A torn file can also make polars panic, which is no Exception.
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
             return (
-                None if self.lake.fs.readable(self.repository, place.commit, place.path) else False
+                None
+                if self.lake.fs.is_readable(self.repository, place.commit, place.path)
+                else False
             )
 
     def _names(self, place: Place, names: frozenset[str]) -> bool:

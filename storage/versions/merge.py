@@ -80,7 +80,7 @@ def merge_branch(
     Raises: Refused with the keys that changed on both sides, or with uncommitted changes left
     on `source`, or for a schema change; what `check` raises; `into` is then as it was.
     """
-    if lake.fs.uncommitted(repository, source):
+    if lake.fs.list_uncommitted(repository, source):
         raise Refused(
             f"Branch {source} has uncommitted changes.",
             remedy=f"Commit them, or drop them, then merge {source} again.",

@@ -164,7 +164,7 @@ def test_main_refuses_direct_writes(lake: Lake, repo: str) -> None:
         lake.fs.put(repo, "main", "stray", b"1")
     with pytest.raises(StorageError):
         tables.append(lake, repo, "main", "numbers", pl.DataFrame({"key": [1]}))
-    assert not lake.fs.uncommitted(repo, "main")
+    assert not lake.fs.list_uncommitted(repo, "main")
 
 
 def test_a_dataset_that_is_not_there_is_not_found(lake: Lake, repo: str) -> None:

@@ -11,14 +11,12 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite
 from pydantic import SecretStr, ValidationError
 
 import blocks
-from blocks import (
-    Alerts,
-    DecryptionKey,
-    LakeCredentials,
-    ServingTarget,
-    SigningKeys,
-    TrustPolicyRef,
-)
+from blocks.alerts import Alerts
+from blocks.closed import ClosedBlock
+from blocks.keys import DecryptionKey, SigningKeys
+from blocks.lake import LakeCredentials
+from blocks.serving import ServingTarget
+from blocks.trust import TrustPolicyRef
 from security.errors import BadKey, Untrusted
 from security.policy.key_homes import init_keys, load_signer
 
@@ -58,6 +56,11 @@ def test_a_block_refuses_what_it_does_not_know(block: Block) -> None:
 @pytest.mark.parametrize("block", EXAMPLES, ids=lambda b: type(b).__name__)
 def test_no_secret_shows_unless_it_is_asked_for(block: Block) -> None:
     assert "very-secret" not in repr(block) + str(block) + block.model_dump_json()
+
+
+def test_every_block_is_closed_and_can_be_imported_from_the_package() -> None:
+    assert {type(example) for example in EXAMPLES} == set(CLASSES)
+    assert all(issubclass(cls, ClosedBlock) for cls in CLASSES)
 
 
 def test_slugs_are_distinct_and_ours() -> None:

@@ -206,7 +206,7 @@ def test_62_an_exception_is_never_taken_for_a_pass(
         raise error("inside")
 
     monkeypatch.setattr(security.release.verify, "check_bundle", fails)
-    monkeypatch.setattr(security.release.verify, "shortfalls", fails)
+    monkeypatch.setattr(security.release.verify, "find_shortfalls", fails)
     with pytest.raises(error):
         verify_release(target.folder, policy=target.keys.policy)
 

@@ -44,7 +44,7 @@ from security.release.statement import Build, DataPin
 from storage import registry, tables
 from storage.lake import Lake, Pin
 from storage.landing import deliver, take_stock
-from storage.registry import ReleaseRef, register
+from storage.registry import ReleaseDraft, ReleaseRef, register
 from storage.registry.details import RegisterDetails
 from tests.tiny_model import tiny_model
 
@@ -139,13 +139,15 @@ class Site:
         ref, _ = register(
             self.lake,
             self.pipeline.name,
-            run_id=uuid.uuid4().hex,
-            sign=sign,
-            describe=lambda ref: RegisterDetails(release=str(ref)),
-            inputs={"data": data},
-            also=lambda run, ref, folder: append_events(
-                run, *registration_events(folder, ref, policy, "ana")
+            ReleaseDraft(
+                sign,
+                lambda ref: RegisterDetails(release=str(ref)),
+                lambda run, ref, folder: append_events(
+                    run, *registration_events(folder, ref, policy, "ana")
+                ),
             ),
+            run_id=uuid.uuid4().hex,
+            inputs={"data": data},
         )
         return ref
 

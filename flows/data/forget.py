@@ -193,7 +193,7 @@ def _require_columns(lake: Lake, head: Pin, request: ForgetRequest) -> None:
             remedy=f"`headrace data show {dataset}` prints its columns.",
         )
     if isinstance(request.selection, ByKey):
-        request.selection.typed(schema)
+        request.selection.parse_keys(schema)
 
 
 def _find_branches(lake: Lake, survey: Survey, on: str) -> tuple[str, ...]:

@@ -145,11 +145,9 @@ def write_index(
         context.lake,
         context.pipeline.name,
         environment,
+        registry.IndexDraft(sign, describe, also),
         request_id=following.request_id,
-        sign=sign,
-        describe=describe,
         by=context.origin,
-        also=also,
     )
     if not outcome.already:
         # Whoever wrote an index knows of it; another process here may know of a newer one by now.

@@ -209,12 +209,10 @@ def _register(
     new, outcome = registry.register(
         context.lake,
         context.pipeline.name,
+        registry.ReleaseDraft(sign, describe, tell),
         run_id=layout.reseal_run(ref, gone.id),
-        sign=sign,
-        describe=describe,
         inputs={"release": context.pin_releases()},
         by=context.origin,
-        also=tell,
     )
     return new, outcome.already
 

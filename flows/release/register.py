@@ -33,7 +33,7 @@ ACTOR = "serve"
 
 def find_registration(lake: Lake, pipeline: str, candidate: str) -> Record | None:
     """The candidate's registration, with what it said about its release; None before it."""
-    return registry.registered(lake, pipeline, layout.register_run(candidate))
+    return registry.find_registration(lake, pipeline, layout.register_run(candidate))
 
 
 def read_release(context: Context, candidate: str, registered: Record) -> VerifiedRelease:
@@ -89,12 +89,10 @@ def register_candidate(context: Context, candidate: str) -> Record:
         _, outcome = registry.register(
             lake,
             name,
+            registry.ReleaseDraft(made.sign, made.describe, made.tell),
             run_id=layout.register_run(candidate),
-            sign=made.sign,
-            describe=made.describe,
             inputs={"data": made.data},
             by=context.origin,
-            also=made.tell,
         )
     return outcome.record
 

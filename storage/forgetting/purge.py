@@ -77,7 +77,7 @@ def purge(
     What a branch still shows is never erased: the request stays open and names the branch.
     """
     due = [one for one in waiting(lake, repository, on=on) if one.due <= now]
-    held = _held(lake) if due else {}
+    held = _find_held(lake) if due else {}
     found = []
     for one in due:
         place = Pin(repository, lake.fs.head(repository, one.branch))
@@ -153,7 +153,7 @@ def _present(lake: Lake, repository: str, places: list[Place]) -> dict[str, Plac
     return found
 
 
-def _held(lake: Lake) -> dict[str, str]:
+def _find_held(lake: Lake) -> dict[str, str]:
     """Physical address to the branch, of any repository, that shows an object with these bytes."""
     return {
         entry.address: f"{repository}/{branch}"

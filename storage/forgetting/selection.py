@@ -88,24 +88,26 @@ class ByKey:
             wanted, match, source_alias="new", target_alias="old"
         ).when_matched_delete().execute()
 
-    def typed(self, schema: pl.Schema) -> pl.DataFrame:
+    def parse_keys(self, schema: pl.Schema) -> pl.DataFrame:
         """The keys in the types of a table. Raises Refused for a value that is none of its type."""
-        return self._frame([self._parsed(row, schema) for row in self.values], schema)
+        return self._frame([self._parse_row(row, schema) for row in self.values], schema)
 
     def _possible(self, schema: pl.Schema) -> pl.DataFrame:
         """The keys that the columns' types can hold, in these types; no row has another."""
         found: list[tuple[object, ...]] = []
         for row in self.values:
             with suppress(Refused):
-                found.append(self._parsed(row, schema))
+                found.append(self._parse_row(row, schema))
         return self._frame(found, schema)
 
     def _frame(self, rows: list[tuple[object, ...]], schema: pl.Schema) -> pl.DataFrame:
         types = {column: schema[column] for column in self.columns}
         return pl.DataFrame(rows, schema=types, orient="row").unique()
 
-    def _parsed(self, row: tuple[str, ...], schema: pl.Schema) -> tuple[object, ...]:
-        return tuple(_typed(text, schema[c], c) for c, text in zip(self.columns, row, strict=True))
+    def _parse_row(self, row: tuple[str, ...], schema: pl.Schema) -> tuple[object, ...]:
+        return tuple(
+            _parse_value(text, schema[c], c) for c, text in zip(self.columns, row, strict=True)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +157,9 @@ def _is_written_as_text(dtype: pl.DataType) -> bool:
     return dtype.is_numeric() or isinstance(dtype, told)
 
 
-def _typed(text: str, dtype: pl.DataType, column: str) -> object:
+def _parse_value(text: str, dtype: pl.DataType, column: str) -> object:
     try:
-        return _parsed(text, dtype)
+        return _parse_text(text, dtype)
     except (ValueError, KeyError, OverflowError, pl.exceptions.PolarsError) as error:
         raise Refused(
             f"{text!r} cannot be a value of {column}, which is {dtype}.",
@@ -165,7 +167,7 @@ def _typed(text: str, dtype: pl.DataType, column: str) -> object:
         ) from error
 
 
-def _parsed(text: str, dtype: pl.DataType) -> object:
+def _parse_text(text: str, dtype: pl.DataType) -> object:
     if dtype == pl.String:
         return text
     if dtype == pl.Binary:

@@ -132,7 +132,7 @@ class Search:
         except NotFound:
             return False
         # The log states the paths of partitions escaped.
-        if any(unquote(name) in names for name in _added(place.path, data)):
+        if any(unquote(name) in names for name in _find_added(place.path, data)):
             return True
         return place.path.endswith(".json") and states(data, self.selection)
 
@@ -167,7 +167,7 @@ def _by_table(files: Iterable[Place]) -> dict[str, frozenset[str]]:
     return {folder: frozenset(names) for folder, names in found.items()}
 
 
-def _added(path: str, data: bytes) -> Iterator[str]:
+def _find_added(path: str, data: bytes) -> Iterator[str]:
     if path.endswith(".json"):
         actions = (json.loads(line) for line in data.splitlines() if line)
         yield from (action["add"]["path"] for action in actions if "add" in action)

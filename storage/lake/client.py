@@ -1,7 +1,7 @@
 """The client of a lakeFS: the calls Headrace makes, with its own errors.
 
-This and its neighbours `connection`, `refs` and `objects` are all that speaks to lakeFS: moving to
-another client is a change of these four.
+This and its neighbours `connection`, `ref_calls` and `object_calls` are all that speaks to lakeFS:
+moving to another client is a change of these four.
 """
 
 from lakefs_client.model.branch_protection_rule import BranchProtectionRule
@@ -9,8 +9,8 @@ from lakefs_client.model.repository_creation import RepositoryCreation
 
 from storage.errors import Conflict
 from storage.lake.connection import TIMEOUT_S, Access
-from storage.lake.objects import ObjectCalls
-from storage.lake.refs import Change, Commit, RefCalls
+from storage.lake.object_calls import ObjectCalls
+from storage.lake.ref_calls import Change, Commit, RefCalls
 
 __all__ = ["Access", "Change", "Commit", "LakeFS"]
 

@@ -1,6 +1,7 @@
 """The model registry: releases by version, and the indexes that say what each environment runs."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import Damaged, NotFound
@@ -14,6 +15,32 @@ from storage.runs.records import Record
 # What a policy allows by itself, and room for the documents beside the payload.
 MAX_BYTES = (8 << 30) + (64 << 20)
 MAX_FILES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseDraft:
+    """How a release is made once its number is known, inside of the replay.
+
+    `sign` gets the number and returns the finished folder, `describe` says what the record holds,
+    `also` writes what belongs into the same commit.
+    """
+
+    sign: Callable[[int], Path]
+    describe: Callable[[ReleaseRef], RegisterDetails]
+    also: Callable[[Run, ReleaseRef, Path], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDraft:
+    """How an index is made once its number is known, inside of the replay.
+
+    `sign` gets the number and the envelope of the index before it, and returns file names and
+    bytes, `<n>.json` among them; `describe` and `also` are as for a release.
+    """
+
+    sign: Callable[[int, bytes | None], Mapping[str, bytes]]
+    describe: Callable[[int], IndexDetails]
+    also: Callable[[Run], None] | None = None
 
 
 def versions(lake: Lake, pin: Pin, model: str) -> list[int]:
@@ -36,29 +63,26 @@ def environments(lake: Lake, pin: Pin) -> list[str]:
 def register(
     lake: Lake,
     pipeline: str,
+    draft: ReleaseDraft,
     *,
     run_id: str,
-    sign: Callable[[int], Path],
-    describe: Callable[[ReleaseRef], RegisterDetails],
     inputs: Mapping[str, Pin],
     by: Provenance | None = None,
-    also: Callable[[Run, ReleaseRef, Path], None] | None = None,
 ) -> tuple[ReleaseRef, Outcome]:
     """Register the next version, once per run id.
 
-    `sign` gets the version number, inside the replay, and returns the finished folder: two runs
-    that take the same number collide on the path, and the loser signs the next one. `describe`
-    says what the record holds, `also` writes what belongs into the same commit.
+    Two runs that take the same number collide on the path, and the loser signs the next one.
+    Raises: as `commit_once`, and what the draft raises.
     """
 
     def body(run: Run) -> None:
         taken = versions(lake, run.base, pipeline)
         ref = ReleaseRef(pipeline, (taken[-1] if taken else 0) + 1)
-        folder = sign(ref.version)
+        folder = draft.sign(ref.version)
         upload(run, ref.path, folder)
-        if also is not None:
-            also(run, ref, folder)
-        run.describe(describe(ref))
+        if draft.also is not None:
+            draft.also(run, ref, folder)
+        run.describe(draft.describe(ref))
 
     outcome = commit_once(
         lake, Job(releases(pipeline), layout.REGISTER, run_id, inputs=inputs, by=by), body
@@ -66,7 +90,7 @@ def register(
     return ReleaseRef.parse(RegisterDetails.of(outcome.record).release), outcome
 
 
-def registered(lake: Lake, pipeline: str, run_id: str) -> Record | None:
+def find_registration(lake: Lake, pipeline: str, run_id: str) -> Record | None:
     """The registration that a run made before, with what it said about its release."""
     pin = head(lake, pipeline)
     return records.find(lake, pin.repository, pin.commit, stage=layout.REGISTER, run=run_id)
@@ -76,30 +100,26 @@ def publish_index(
     lake: Lake,
     pipeline: str,
     environment: str,
+    draft: IndexDraft,
     *,
     request_id: str,
-    sign: Callable[[int, bytes | None], Mapping[str, bytes]],
-    describe: Callable[[int], IndexDetails],
     by: Provenance | None = None,
-    also: Callable[[Run], None] | None = None,
 ) -> tuple[int, Outcome]:
     """Write the environment's next index, once per request id.
 
-    `sign` gets the next number and the envelope of the index before it, and returns file names
-    and bytes, `<n>.json` among them. Of two releasers at once the loser sees the winner's index
-    in its replay. `describe` says what the record holds, `also` writes what belongs into the same
-    commit.
+    Of two releasers at once the loser sees the winner's index in its replay.
+    Raises: as `commit_once`, and what the draft raises.
     """
 
     def body(run: Run) -> None:
         numbers = index_numbers(lake, run.base, environment)
         last = numbers[-1] if numbers else 0
         before = index(lake, run.base, environment, last) if last else None
-        for name, data in sign(last + 1, before).items():
+        for name, data in draft.sign(last + 1, before).items():
             run.put(f"{layout.index_folder(environment)}{name}", data)
-        if also is not None:
-            also(run)
-        run.describe(describe(last + 1))
+        if draft.also is not None:
+            draft.also(run)
+        run.describe(draft.describe(last + 1))
 
     outcome = commit_once(
         lake,

@@ -145,9 +145,8 @@ class House:
         ref, _ = registry.register(
             self.lake,
             self.name,
+            registry.ReleaseDraft(sign, lambda ref: RegisterDetails(release=str(ref))),
             run_id=build.run_id,
-            sign=sign,
-            describe=lambda ref: RegisterDetails(release=str(ref)),
             inputs={},
         )
         return ref.version
@@ -194,16 +193,18 @@ class House:
             self.lake,
             self.name,
             ENVIRONMENT,
-            request_id=secrets.token_hex(8),
-            sign=sign,
-            describe=lambda number: IndexDetails(
-                environment=ENVIRONMENT,
-                index=number,
-                kind="promotion",
-                release=f"{self.name}/1",
-                reason="test",
-                actor="ana",
+            registry.IndexDraft(
+                sign,
+                lambda number: IndexDetails(
+                    environment=ENVIRONMENT,
+                    index=number,
+                    kind="promotion",
+                    release=f"{self.name}/1",
+                    reason="test",
+                    actor="ana",
+                ),
             ),
+            request_id=secrets.token_hex(8),
         )
         return number
 

@@ -22,7 +22,7 @@ from storage.forgetting.selection import ByAge, ByKey
     ],
 )
 def test_a_value_is_read_in_its_columns_type(dtype: pl.DataType, text: str, value: object) -> None:
-    found = ByKey(("k",), ((text,),)).typed(pl.Schema({"k": dtype}))
+    found = ByKey(("k",), ((text,),)).parse_keys(pl.Schema({"k": dtype}))
     assert found["k"].to_list() == [value]
 
 
@@ -40,7 +40,7 @@ def test_a_value_is_read_in_its_columns_type(dtype: pl.DataType, text: str, valu
 )
 def test_a_value_of_another_type_is_refused_by_name(dtype: pl.DataType, text: str) -> None:
     with pytest.raises(Refused, match=r"cannot be a value of a column, which is"):
-        ByKey(("a column",), ((text,),)).typed(pl.Schema({"a column": dtype}))
+        ByKey(("a column",), ((text,),)).parse_keys(pl.Schema({"a column": dtype}))
 
 
 def test_rows_are_those_with_the_whole_key() -> None:

@@ -32,7 +32,7 @@ from examples.flights.pipeline import pipeline
 from flows.context import read_code
 from flows.gate.opened import open_candidate
 from flows.gate.verdict import measure_gates, signed_verdict
-from flows.ingest.land import land, waiting
+from flows.ingest.land import land, survey
 from flows.keys.first_keys import make_keys
 from flows.learn.dataset import feature_frame, prepare_split, split_by_time, training_frame
 from flows.learn.exported import PROFILE
@@ -124,7 +124,7 @@ def stage_ingest(lake: Lake, repo: str) -> float:
             deliver(lake, repo, name, f"2013-{month:02d}", {"part-0.parquet": data})
     renamed = _named(repo)
     begun = time.perf_counter()
-    for batch in waiting(lake, renamed, take_stock(lake, repo)):
+    for batch in survey(lake, renamed, take_stock(lake, repo)).waiting:
         land(lake, renamed, batch)
     return time.perf_counter() - begun
 

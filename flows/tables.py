@@ -41,3 +41,9 @@ def predictions_dataset(pipeline: Pipeline) -> Dataset:
         columns[name] = column(nullable=True, metadata=free)
     contract = type("Predictions", (dy.Schema,), columns)
     return Dataset(name=PREDICTIONS, contract=contract, event_time="at")
+
+
+def datasets_of(pipeline: Pipeline) -> dict[str, Dataset]:
+    """Everything that may land: the pipeline's datasets and Headrace's own."""
+    own = predictions_dataset(pipeline)
+    return {own.name: own, **{d.name: d for d in pipeline.datasets}}

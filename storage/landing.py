@@ -15,6 +15,7 @@ from typing import Any
 
 from storage.errors import Conflict, Damaged, NotFound, Refused
 from storage.lake import LANDING, Lake, Pin
+from storage.lake.parallel import read_each
 from storage.runs.details import Details
 
 READY = "_READY"
@@ -125,7 +126,27 @@ def batches(lake: Lake, pin: Pin, *, dataset: str = "") -> list[Batch]:
     prefix = f"landing/{dataset}/" if dataset else "landing/"
     paths = {e.path for e in lake.fs.objects(pin.repository, pin.commit, prefix=prefix)}
     sealed = sorted(p.rsplit("/", 1)[0] for p in paths if p.endswith(f"/{READY}"))
-    return [_batch(lake, pin, folder, refused=f"{folder}/{REFUSED}" in paths) for folder in sealed]
+    return read_each(
+        lambda folder: _read_batch(lake, pin, folder, f"{folder}/{REFUSED}" in paths), sealed
+    )
+
+
+def read_batches(lake: Lake, pin: Pin, folders: Mapping[str, bool | None]) -> list[Batch]:
+    """The sealed batches at the pin among these folders, by name.
+
+    The folders say whether the batch was refused, None where that is not known.
+    """
+
+    def read_one(folder: str) -> Batch | None:
+        refused = folders[folder]
+        try:
+            if refused is None:
+                refused = lake.fs.exists(pin.repository, pin.commit, f"{folder}/{REFUSED}")
+            return _read_batch(lake, pin, folder, refused)
+        except NotFound:
+            return None
+
+    return [batch for batch in read_each(read_one, sorted(folders)) if batch is not None]
 
 
 def read(lake: Lake, batch: Batch) -> dict[str, bytes]:
@@ -161,7 +182,7 @@ def refuse(lake: Lake, batch: Batch, reason: Mapping[str, Any]) -> None:
         return
 
 
-def _batch(lake: Lake, pin: Pin, folder: str, *, refused: bool) -> Batch:
+def _read_batch(lake: Lake, pin: Pin, folder: str, refused: bool) -> Batch:
     _, dataset, batch = folder.split("/", 2)
     seal = lake.fs.get(pin.repository, pin.commit, f"{folder}/{READY}")
     reason = (

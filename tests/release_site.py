@@ -18,7 +18,7 @@ from examples.flights.pipeline import pipeline as flights
 from flows.audit import append_events, registration_events
 from flows.cli.main import assemble
 from flows.context import Context
-from flows.ingest.land import land, waiting
+from flows.ingest.land import land, survey
 from flows.pipeline import Gate, Pipeline
 from flows.release.promote import Promotion, promote
 from flows.release.rollback import (
@@ -95,7 +95,7 @@ class Site:
         frame.write_parquet(buffer)
         repository = self.pipeline.repository
         deliver(self.lake, repository, "planes", tails[0], {"p.parquet": buffer.getvalue()})
-        (one,) = waiting(self.lake, self.pipeline, take_stock(self.lake, repository))
+        (one,) = survey(self.lake, self.pipeline, take_stock(self.lake, repository)).waiting
         return Pin(repository, land(self.lake, self.pipeline, one).commit)
 
     def rows(self) -> set[str]:

@@ -24,7 +24,7 @@ from examples.flights.traffic import replay, requests
 from examples.flights.year import request, rows_of
 from flows.context import Context
 from flows.errors import EmptyWindow, Misconfigured
-from flows.ingest.land import waiting
+from flows.ingest.land import survey
 from flows.monitor import ledger
 from flows.monitor.decide import Decision
 from flows.release.register import find_registration
@@ -172,7 +172,9 @@ class Demo:
         message = self._run("ingest/ingest", {}).message
         self.serving.await_delivered(PATIENCE_S)
         pipeline = self.context.pipeline
-        if waiting(self.context.lake, pipeline, take_stock(self.context.lake, pipeline.repository)):
+        if survey(
+            self.context.lake, pipeline, take_stock(self.context.lake, pipeline.repository)
+        ).waiting:
             message = f"{message} {self._run('ingest/ingest', {}).message}"
         return message
 

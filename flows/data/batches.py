@@ -3,12 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from flows.ingest import land
 from storage import landing
 from storage.lake import Lake, Pin
 from storage.landing import Batch, IngestDetails
 from storage.runs import records
 from storage.runs.records import Record
+from storage.stock import INGEST, run_of
 
 State = Literal["waiting", "merged", "refused", "undone"]
 
@@ -39,12 +39,12 @@ class BatchState:
 
 def batch_states(lake: Lake, head: Pin, stock: Pin) -> list[BatchState]:
     """The batches at `stock`, a landing commit, as they stand at `head`; by dataset and id."""
-    runs = {record.run_id: record for record in records.at(lake, head, stage=land.STAGE)}
+    runs = {record.run_id: record for record in records.at(lake, head, stage=INGEST)}
     return [_state(batch, runs) for batch in landing.batches(lake, stock)]
 
 
 def _state(batch: Batch, runs: dict[str, Record]) -> BatchState:
-    run = records.run_id(land.STAGE, batch.digest)
+    run = run_of(batch)
     size = sum(file.size for file in batch.files)
     state = BatchState(batch.dataset, batch.id, len(batch.files), size, "waiting", run)
     if (why := batch.refused) is not None:

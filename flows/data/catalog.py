@@ -8,7 +8,6 @@ import polars as pl
 
 from flows.data.contracts import Column, columns, contract_of, row_keys, table_rules
 from flows.data.history import Entry, last_writers
-from flows.ingest import land
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
 from storage import tables
@@ -17,6 +16,7 @@ from storage.forgetting.forget import STAGE as FORGET
 from storage.lake import Lake, Pin
 from storage.landing import IngestDetails
 from storage.runs import records
+from storage.stock import INGEST
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
 
@@ -88,7 +88,7 @@ def quality(lake: Lake, pin: Pin, dataset: str) -> Quality:
     """The counts of every ingest run of the dataset that no rollback has undone."""
     runs = [
         record
-        for record in records.at(lake, pin, stage=land.STAGE)
+        for record in records.at(lake, pin, stage=INGEST)
         if IngestDetails.of(record).dataset == dataset and record.superseded is None
     ]
     sums = {name: sum(run.counts[name] for run in runs) for name in _COUNTS}

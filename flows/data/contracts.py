@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import dataframely as dy
 import polars as pl
 
-from flows.ingest.land import datasets_of
 from flows.pipeline import Dataset, Pipeline
-from flows.tables import quarantine_table
+from flows.tables import datasets_of, quarantine_table
 
 _BOUNDS = {
     "min": ">= {}",

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flows.context import Context
-from flows.data.batches import batch_states
 from flows.errors import Misconfigured
 from flows.pipeline import Pipeline
 from flows.tables import quarantine_table
@@ -25,6 +24,7 @@ from storage.landing import take_stock
 from storage.registry import layout
 from storage.registry.details import RegisterDetails
 from storage.runs import Outcome, record_table, records
+from storage.stock import survey
 
 # More values are not worth a search each.
 _MOST_VALUES = 100
@@ -272,9 +272,8 @@ def _refuse_named(selection: Selection, reason: str) -> None:
 def _refuse_waiting(lake: Lake, pipeline: Pipeline, found: Found, on: str) -> None:
     """A batch that goes before it landed would take everybody's rows with it."""
     stock = take_stock(lake, pipeline.repository)
-    states = batch_states(lake, lake.pin(pipeline.repository, on), stock)
-    waiting = [f"landing/{b.dataset}/{b.id}" for b in states if b.state == "waiting"]
-    if first := sorted(set(waiting) & set(found.batches)):
+    left = survey(lake, stock, lake.pin(pipeline.repository, on)).unfinished
+    if first := sorted({batch.path for batch in left} & set(found.batches)):
         raise Refused(
             f"{first[0]} has such rows and waits for ingest.",
             remedy="Let ingest run (`prefect deployment run ingest/ingest`), then forget.",

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from flows.data.batches import batch_states
-from flows.ingest import land
 from storage import landing, tables
 from storage.errors import NotFound
 from storage.lake import LANDING, Lake, Pin
 from storage.runs import records
 from storage.runs.reaper import STAGE_DEADLINE, reapable
+from storage.stock import INGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _batches(lake: Lake, head: Pin, *, older_than: timedelta) -> Iterator[Candid
     except NotFound:
         return
     limit = datetime.now(UTC) - older_than
-    runs = {record.run_id: record for record in records.at(lake, head, stage=land.STAGE)}
+    runs = {record.run_id: record for record in records.at(lake, head, stage=INGEST)}
     sizes = {entry.path: entry.size for entry in lake.fs.objects(stock.repository, stock.commit)}
     for state in batch_states(lake, head, stock):
         if state.state != "merged":

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from flows.ingest import land
 from flows.tables import quarantine_table
-from storage import tables
+from storage import stock, tables
 from storage.forgetting import forget
 from storage.forgetting.forget import ForgetDetails
 from storage.lake import Lake, Pin
@@ -85,7 +84,7 @@ def written(lake: Lake, repository: str, commit: Commit) -> set[str]:
 def row_changes(record: Record) -> tuple[RowChange, ...]:
     """What the run's own counts say it did to the rows of each table."""
     match record.stage:
-        case land.STAGE:
+        case stock.INGEST:
             dataset = IngestDetails.of(record).dataset
             added = {dataset: "kept", quarantine_table(dataset): "quarantined"}
             return tuple(
@@ -109,7 +108,7 @@ def row_changes(record: Record) -> tuple[RowChange, ...]:
 def note(record: Record) -> str:
     """What a person wants to know of the run, in one line."""
     match record.stage:
-        case land.STAGE:
+        case stock.INGEST:
             return f"batch {IngestDetails.of(record).batch}"
         case merge.STAGE:
             return f"branch {MergeDetails.of(record).branch}"

@@ -44,7 +44,7 @@ def ingest(pipeline: str | None = None, on: str = MAIN) -> State[Any]:
     context.create_repositories()
     stock = take_stock(context.lake, context.pipeline.repository)
     found = survey(context.lake, context.pipeline, stock, on=on)
-    batches = found.waiting
+    batches = list(found.waiting)
     for batch, first in found.repeated:
         get_run_logger().info(
             "%s/%s holds what %s landed: nothing to do", batch.dataset, batch.id, first

@@ -1,20 +1,19 @@
 """Stage ingest without Prefect: which batches wait, and how one lands or is refused."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from flows.errors import ContractBroken
 from flows.ingest.validate import check_batch
 from flows.pipeline import Dataset, Pipeline
-from flows.tables import predictions_dataset, quarantine_table
-from storage import landing
+from flows.tables import datasets_of, quarantine_table
+from storage import landing, stock
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin
 from storage.landing import Batch, IngestDetails
-from storage.runs import Job, Provenance, Run, commit_once, records
-
-STAGE = "ingest"
+from storage.runs import Job, Provenance, Run, commit_once
+from storage.stock import INGEST, Stock, run_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,51 +32,15 @@ class Landed:
     reason: str = ""
 
 
-def datasets_of(pipeline: Pipeline) -> dict[str, Dataset]:
-    """Everything that may land: the pipeline's datasets and Headrace's own."""
-    own = predictions_dataset(pipeline)
-    return {own.name: own, **{d.name: d for d in pipeline.datasets}}
-
-
-@dataclass(frozen=True, slots=True)
-class Stock:
-    """What lies on `landing`: batches to take, and (repetition, first) of those taken before."""
-
-    waiting: list[Batch]
-    repeated: list[tuple[Batch, str]]
-
-
-def waiting(lake: Lake, pipeline: Pipeline, stock: Pin, *, on: str = MAIN) -> list[Batch]:
-    """Sealed batches that no standing run on `on` has taken, datasets in the pipeline's order.
+def survey(lake: Lake, pipeline: Pipeline, landed: Pin, *, on: str = MAIN) -> Stock:
+    """The batches to take, datasets in the pipeline's order, and those that only repeat others.
 
     The same content under two ids waits once.
     """
-    return survey(lake, pipeline, stock, on=on).waiting
-
-
-def survey(lake: Lake, pipeline: Pipeline, stock: Pin, *, on: str = MAIN) -> Stock:
-    """The waiting batches, and those that only repeat what another delivery landed."""
-    head = lake.pin(pipeline.repository, on)
-    taken = {
-        r.run_id: IngestDetails.of(r).batch
-        for r in records.at(lake, head, stage=STAGE)
-        if _is_final(r)
-    }
-    found: dict[str, Batch] = {}
-    repeated = []
-    for batch in landing.batches(lake, stock):
-        run = _run_id(batch)
-        first = taken.get(run) or (found[run].id if run in found else batch.id)
-        if batch.refused is None and first != batch.id:
-            repeated.append((batch, first))
-        elif batch.refused is None and run not in taken:
-            found[run] = batch
-    return Stock(_in_order(pipeline, found), repeated)
-
-
-def _in_order(pipeline: Pipeline, found: Mapping[str, Batch]) -> list[Batch]:
+    found = stock.survey(lake, landed, lake.pin(pipeline.repository, on))
     order = list(datasets_of(pipeline))
-    return sorted(found.values(), key=lambda b: (_rank(order, b.dataset), b.dataset, b.id))
+    waiting = sorted(found.waiting, key=lambda b: (_rank(order, b.dataset), b.dataset, b.id))
+    return replace(found, waiting=tuple(waiting))
 
 
 def land(
@@ -94,8 +57,8 @@ def land(
             lake,
             Job(
                 pipeline.repository,
-                STAGE,
-                _run_id(batch),
+                INGEST,
+                run_of(batch),
                 inputs={"landing": batch.pin},
                 on=on,
                 by=by,
@@ -161,15 +124,6 @@ def _refused(lake: Lake, batch: Batch, error: ContractBroken | Damaged) -> Lande
         {"rule": rule, "column": column, "problem": str(error), "remedy": error.remedy},
     )
     return Landed(batch.dataset, batch.id, "refused", rules={rule: 1}, reason=str(error))
-
-
-def _run_id(batch: Batch) -> str:
-    return records.run_id(STAGE, batch.digest)
-
-
-def _is_final(record: records.Record) -> bool:
-    """Whether the batch is done with: it stands, or a rollback said that it stays undone."""
-    return record.superseded is None or not record.superseded.may_run_again
 
 
 def _rank(order: list[str], dataset: str) -> int:

@@ -148,6 +148,15 @@ def find_changed(lake: Lake, left: Pin, right: Pin, *, stage: str = "") -> Chang
     return Changed(**{kind: tuple(paths) for kind, paths in kinds.items()})
 
 
+def read_since(lake: Lake, left: Pin, right: Pin, *, stage: str = "") -> list[Record]:
+    """The records at `right` that `left` does not have, or has otherwise; the oldest first.
+
+    Raises: as `find_changed`.
+    """
+    there = find_changed(lake, left, right, stage=stage).there
+    return _sort(read_bodies(lake, right, there))[::-1]
+
+
 def list_paths(lake: Lake, pin: Pin, *, stage: str = "") -> list[str]:
     """The path of every record at the pin."""
     found = lake.fs.objects(pin.repository, pin.commit, prefix=_prefix(stage))

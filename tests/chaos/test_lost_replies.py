@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from examples.flights.pipeline import pipeline as flights
-from flows.ingest.land import Landed, land, waiting
+from flows.ingest.land import Landed, land, survey
 from flows.pipeline import Pipeline
 from storage import tables
 from storage.errors import Unavailable
@@ -42,7 +42,7 @@ class Site:
         deliver(self.near, self.pipeline.repository, "planes", "2013-01", files)
 
     def waiting(self, lake: Lake) -> list[Batch]:
-        return waiting(lake, self.pipeline, take_stock(lake, self.pipeline.repository))
+        return list(survey(lake, self.pipeline, take_stock(lake, self.pipeline.repository)).waiting)
 
     def land(self, lake: Lake) -> list[Landed]:
         return [land(lake, self.pipeline, batch) for batch in self.waiting(lake)]

@@ -1,6 +1,7 @@
 """Records become rows, and every reader sees the same with a table and without."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -11,6 +12,8 @@ from storage.runs import Job, Outcome, Run, commit_once, record_table, records
 from storage.runs.compaction import compact
 from storage.runs.summaries import State, Summary
 from storage.versions.rollback import Request, roll_back
+
+GUIDE = Path(__file__).parents[2] / "docs/guides/data.md"
 
 
 def land(lake: Lake, repo: str, key: int, stage: str = "ingest") -> Outcome:
@@ -158,3 +161,22 @@ def test_a_run_is_found_by_how_its_id_begins(lake: Lake, repo: str) -> None:
     with pytest.raises(Refused) as several:
         records.find_one(lake, pin, "")
     assert several.value.code == "lake.run_ambiguous"
+
+
+def test_the_guides_query_of_the_runs_works(
+    lake: Lake, repo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    land(lake, repo, 1)
+    compact(lake, repo, [], enough=1)
+    text = GUIDE.read_text().partition("### Querying the runs")[2]
+    block = text.partition("```python\n")[2].partition("```")[0]
+    for shown, real in (
+        ("s3://flights/", f"s3://{repo}/"),
+        ("http://127.0.0.1:8470", lake.access.endpoint.rstrip("/")),
+        ('access_key_id": "..."', f'access_key_id": "{lake.access.access_key_id}"'),
+        ('secret_access_key": "..."', f'secret_access_key": "{lake.access.secret_access_key}"'),
+    ):
+        assert shown in block
+        block = block.replace(shown, real)
+    exec(compile(block, str(GUIDE), "exec"), {})
+    assert "┆ 1 " in capsys.readouterr().out

@@ -20,7 +20,7 @@ from examples.flights.pipeline import pipeline as flights
 from flows.cli.main import assemble
 from flows.data.forget import key_digest
 from flows.errors import Misconfigured
-from flows.ingest.land import Landed, land, waiting
+from flows.ingest.land import Landed, land, survey
 from flows.pipeline import Pipeline
 from storage import tables
 from storage.errors import Conflict, Damaged, NotFound, Refused
@@ -58,7 +58,7 @@ class Project:
         data = frame if isinstance(frame, bytes) else parquet(frame)
         deliver(self.lake, self.pipeline.repository, "planes", batch, {"part-0.parquet": data})
         stock = take_stock(self.lake, self.pipeline.repository)
-        found = waiting(self.lake, self.pipeline, stock, on=on)
+        found = survey(self.lake, self.pipeline, stock, on=on).waiting
         (one,) = (one for one in found if one.id == batch)
         return land(self.lake, self.pipeline, one, on=on)
 
@@ -226,7 +226,7 @@ def test_rollback_takes_the_quarantine_along_and_lets_batches_run_again(project:
         "quarantine/planes": 1,
     }
     stock = take_stock(project.lake, project.pipeline.repository)
-    (one,) = waiting(project.lake, project.pipeline, stock)
+    (one,) = survey(project.lake, project.pipeline, stock).waiting
     assert land(project.lake, project.pipeline, one).kept == 30
     states = {b["id"]: b["state"] for b in project.read("data", "batches")["batches"]}
     assert states == {"a": "merged", "b": "merged"}

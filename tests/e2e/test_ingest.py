@@ -18,7 +18,7 @@ import pytest
 
 from examples.flights.feed import delivery
 from examples.flights.pipeline import pipeline as flights
-from flows.ingest.land import Landed, land, waiting
+from flows.ingest.land import Landed, land, survey
 from flows.ingest.validate import Checked, check_batch
 from flows.pipeline import Pipeline
 from storage import tables
@@ -60,7 +60,7 @@ class Site:
 
     def waiting(self) -> list[Batch]:
         stock = take_stock(self.lake, self.pipeline.repository)
-        return waiting(self.lake, self.pipeline, stock)
+        return list(survey(self.lake, self.pipeline, stock).waiting)
 
     def stock(self) -> dict[str, Batch]:
         stock = take_stock(self.lake, self.pipeline.repository)
@@ -269,7 +269,7 @@ INGEST = """
 import sys
 from dataclasses import replace
 from examples.flights.pipeline import pipeline
-from flows.ingest.land import land, waiting
+from flows.ingest.land import land, survey
 from flows.settings import Settings
 from flows.context import open_lake
 from storage.landing import take_stock
@@ -277,7 +277,7 @@ from storage.landing import take_stock
 name, batch = sys.argv[1:]
 lake, flights = open_lake(Settings.load()), replace(pipeline, name=name)
 stock = take_stock(lake, name)
-found = [b for b in waiting(lake, flights, stock) if b.id.startswith(batch)]
+found = [b for b in survey(lake, flights, stock).waiting if b.id.startswith(batch)]
 print("ready", flush=True)
 sys.stdin.readline()
 for one in found:

@@ -38,6 +38,7 @@ from flows.monitor.decide import Decision, make_decision_id
 from flows.monitor.evidence import JudgedWindow, MonitorEvidence
 from flows.monitor.flow import DETECTED
 from flows.reconcile import flow as reconcile
+from flows.reconcile import open_work
 from flows.release.register import find_registration
 from flows.settings import Settings
 from flows.tables import PREDICTIONS
@@ -402,7 +403,7 @@ def test_a_decision_whose_event_was_lost_is_trained_once_by_reconciling(
     assert "0 retrainings" in reconciled(), "a young decision is left to its event"
     assert trained.runs_of("train", decision=decision) == []
 
-    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    monkeypatch.setattr(open_work, "GRACE", timedelta(0))
     assert "1 retrainings" in reconciled()
     assert "1 retrainings" in reconciled(), "nobody has answered yet, so it asks again"
     until(

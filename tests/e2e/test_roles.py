@@ -27,6 +27,7 @@ from flows.learn.exported import PROFILE, SKOPS
 from flows.learn.fit import fit
 from flows.pipeline import Gate, Pipeline
 from flows.reconcile import flow as reconcile
+from flows.reconcile import open_work
 from flows.release.promote import promote
 from flows.release.register import (
     explain_no_promotion,
@@ -604,18 +605,28 @@ def index_of(release: NamedRelease) -> Index:
 @pytest.fixture
 def waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A pipeline of its own whose records are old enough at once."""
-    monkeypatch.setattr(reconcile, "GRACE", timedelta(0))
+    monkeypatch.setattr(open_work, "GRACE", timedelta(0))
     return house.context()
+
+
+def find_unjudged(context: Context) -> list[str]:
+    open_candidates = open_work.read_candidates(context.lake, context.pin_releases())
+    return open_work.find_overdue(open_candidates.unjudged, datetime.now(UTC))
+
+
+def find_unreleased(context: Context) -> list[str]:
+    pin = context.pin_releases()
+    return reconcile.find_unreleased(context, open_work.read_candidates(context.lake, pin), pin)
 
 
 def test_what_no_event_carried_on_is_found_in_the_records_at_each_step(
     house: House, waiting: Context
 ) -> None:
     def unjudged() -> list[str]:
-        return reconcile.unjudged(waiting, registry.head(house.lake, house.pipeline.name))
+        return find_unjudged(waiting)
 
     def unreleased() -> list[str]:
-        return reconcile.unreleased(waiting, registry.head(house.lake, house.pipeline.name))
+        return find_unreleased(waiting)
 
     candidate = house.put(house.trained())
     assert candidate in unjudged()
@@ -636,15 +647,13 @@ def test_what_no_event_carried_on_is_found_in_the_records_at_each_step(
 def test_what_failed_or_was_refused_is_not_asked_for_again(house: House, waiting: Context) -> None:
     candidate = house.put(house.trained())
     house.put_verdict(candidate, Verdict(failed=("refused: a test",), refused=True))
-    pin = registry.head(house.lake, house.pipeline.name)
-    assert candidate not in reconcile.unjudged(waiting, pin)
-    assert candidate not in reconcile.unreleased(waiting, pin)
+    assert candidate not in find_unjudged(waiting)
+    assert candidate not in find_unreleased(waiting)
 
 
 def test_a_young_candidate_is_left_to_its_event(house: House) -> None:
     candidate = house.put(house.trained())
-    pin = registry.head(house.lake, house.pipeline.name)
-    assert candidate not in reconcile.unjudged(house.context(), pin)
+    assert candidate not in find_unjudged(house.context())
 
 
 def test_a_start_is_asked_for_once_an_hour() -> None:

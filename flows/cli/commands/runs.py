@@ -7,9 +7,9 @@ import typer
 from flows.cli.options import AsJson, AtRef, Limit, PipelineName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from flows.context import Context
+    from storage.lake import Lake, Pin
     from storage.runs.records import Record
 
 app = typer.Typer(name="runs", help="Every run that merged: input, rows, metrics, release.")
@@ -35,12 +35,12 @@ def runs(
     from storage.runs import records
 
     context = open_context(pipeline)
-    found = records.at(context.lake, context.pin(on), stage=stage)[:limit]
+    found = records.read_newest(context.lake, context.pin(on), stage=stage, limit=limit)
     if as_json:
         show_json([record.to_plain() for record in found])
         return
     head = ("stage", "run", "started (UTC)", "took s", "rows", "metrics", "release", "by", "state")
-    released = _find_releases(context)
+    released = find_releases(context.lake, context.pin_releases(), found)
     show_table(head, [_row(record, released) for record in found], right="took s")
 
 
@@ -66,13 +66,17 @@ def show(
             say(line)
 
 
-def _find_releases(context: "Context") -> dict[str, str]:
-    """Candidate to the release that came of it."""
+def find_releases(lake: "Lake", releases: "Pin", found: "Iterable[Record]") -> dict[str, str]:
+    """Candidate to the release that came of it, for the candidates that these records name."""
     from storage.registry import layout
-    from storage.runs import records
+    from storage.runs import record_table, records
 
-    found = records.at(context.lake, context.pin_releases(), stage=layout.REGISTER)
-    return {str(r.details.get("candidate")): str(r.details["release"]) for r in found}
+    named = {str(r.details["candidate"]) for r in found if r.details.get("candidate")}
+    paths = [
+        record_table.path_of(layout.REGISTER, layout.register_run(one)) for one in sorted(named)
+    ]
+    made = records.read(lake, releases.repository, [(releases.commit, path) for path in paths])
+    return {str(r.details["candidate"]): str(r.details["release"]) for r in made if r}
 
 
 def _row(record: "Record", released: "Mapping[str, str]") -> tuple[object, ...]:

@@ -40,7 +40,7 @@ from storage.embedded.graph.heads import Message
 from storage.embedded.graph.ranges import Entry, entry
 from storage.embedded.graph.refs import get_branch
 from storage.embedded.graph.staging import stage
-from storage.embedded.lake import Lake as Embedded
+from storage.embedded.lake import EmbeddedLake
 from storage.lake import Lake, Pin
 from storage.lake.client import Access
 from storage.landing import Batch, File, deliver, take_stock
@@ -181,7 +181,7 @@ def make_steps(lake: Lake, pipeline: Pipeline) -> dict[str, Callable[[], None]]:
 
 def make_repositories(folder: Path, *names: str) -> None:
     """Empty repositories with a landing branch."""
-    lake = Embedded(folder)
+    lake = EmbeddedLake(folder)
     for name in names:
 
         def create(view: object, name: str = name) -> None:
@@ -195,7 +195,7 @@ def make_repositories(folder: Path, *names: str) -> None:
 
 def make_history(folder: Path, repository: str, numbers: range) -> None:
     """One commit a run, on the data's main or the releases' main; batches are sealed before."""
-    lake = Embedded(folder)
+    lake = EmbeddedLake(folder)
     releases = f"{repository}-releases"
     for where, branch, files, labels in make_commits(repository, releases, numbers):
         entries = {path: put_blob(lake, data) for path, data in files.items()}
@@ -332,7 +332,7 @@ def make_record(
     return {record.path: record.to_json()}, labels
 
 
-def put_blob(lake: Embedded, data: bytes) -> Entry:
+def put_blob(lake: EmbeddedLake, data: bytes) -> Entry:
     incoming = lake.blobs.receive()
     incoming.write(data)
     written = lake.blobs.keep(incoming)

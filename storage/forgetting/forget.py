@@ -41,8 +41,8 @@ class ForgetDetails(Details):
     reason: str
     actor: str
     purge_after: datetime
-    releases: tuple[str, ...]
-    branches: tuple[str, ...]
+    releases: tuple[str, ...] = ()
+    branches: tuple[str, ...] = ()
     digests: tuple[str, ...] | None = None
     before: str | None = None
     landed: tuple[str, ...] = ()

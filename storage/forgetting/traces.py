@@ -6,10 +6,8 @@ states the least and greatest values in it.
 
 import io
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
 from urllib.parse import unquote
 
 import polars as pl
@@ -18,15 +16,12 @@ from storage.errors import NotFound
 from storage.forgetting.selection import Selection
 from storage.lake import Lake, Pin, url
 from storage.lake.client import Commit
+from storage.lake.parallel import read_each
 
 _LOG = "/_delta_log/"
 _FILES = ("add", "remove")
-_READERS = 8
 # More commits than a lake of this kind ever has.
 _ALL = 10_000_000
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,13 +64,13 @@ class Search:
         """What any commit up to `heads` holds, below tables/ and landing/."""
         places = self._places(heads)
         files = [p for p in places if _is_data(p.path) and self.selection.concerns(p.path)]
-        verdicts = dict(zip(files, _each(self._holds, files), strict=True))
+        verdicts = dict(zip(files, read_each(self._holds, files), strict=True))
         holding = tuple(sorted(place for place, held in verdicts.items() if held))
         unreadable = tuple(sorted(place for place, held in verdicts.items() if held is None))
         logs = [p for p in places if _LOG in p.path and self.selection.concerns(p.path)]
         names = _by_table(holding)
         wanted = [p for p in logs if p.path.partition(_LOG)[0] in names]
-        named = _each(lambda p: self._names(p, names[p.path.partition(_LOG)[0]]), wanted)
+        named = read_each(lambda p: self._names(p, names[p.path.partition(_LOG)[0]]), wanted)
         found = (place for place, is_named in zip(wanted, named, strict=True) if is_named)
         return Traces(holding, tuple(sorted(found)), unreadable)
 
@@ -86,10 +81,10 @@ class Search:
                 self.repository, head.commit, limit=_ALL, first_parent=False
             ):
                 commits.setdefault(commit.id, commit)
-        brought = _each(self._brought, list(commits.values()))
+        brought = read_each(self._list_brought, list(commits.values()))
         return [place for places in brought for place in places]
 
-    def _brought(self, commit: Commit) -> list[Place]:
+    def _list_brought(self, commit: Commit) -> list[Place]:
         """Objects that the commit added or changed, against its first parent."""
         if not commit.parents:
             return []
@@ -174,8 +169,3 @@ def _find_added(path: str, data: bytes) -> Iterator[str]:
     elif path.endswith(".parquet"):
         adds = pl.read_parquet(io.BytesIO(data), columns=["add"])["add"]
         yield from adds.struct.field("path").drop_nulls()
-
-
-def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
-    with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(function, items))

@@ -148,7 +148,7 @@ def serve_headrace(folder: Path, port: int) -> None:
         key="trip",
         session=onnxruntime.InferenceSession(str(folder / "model.onnx"), _single_thread()),
     )
-    model.columns = service.spool.declare(model.spool_columns())
+    model.columns = service.spool.declare(model.list_spool_columns())
     service.serving.swap(LoadedIndex(1, "0" * 64, model))
     service.run(listen("127.0.0.1", port))
 

@@ -2,7 +2,6 @@
 
 StageError
   ContractBroken  the batch does not have the contract's schema: refuse it, keep main
-  GateFailed      the candidate did not pass: keep the champion
   EmptyWindow     nothing to compute over: record a no-op
   Misconfigured   settings, ports, folders, servers: fix and run again
 """
@@ -32,12 +31,6 @@ class ContractBroken(StageError):
         super().__init__(problem, remedy=remedy, code=code or f"contract.{rule}")
         self.rule = rule
         self.column = column
-
-
-class GateFailed(StageError):
-    """A candidate failed a gate; the registry and what serves are as they were."""
-
-    code = "stage.gate_failed"
 
 
 class EmptyWindow(StageError):

@@ -13,7 +13,7 @@ A value is rounded to a decimal string once and judged as that string, so that w
 verifies the evidence comes to the same result.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,6 @@ import numpy as np
 import polars as pl
 
 from flows.arrays import Floats, Floats32
-from flows.errors import GateFailed
 from flows.gate.parity import Parity
 from flows.learn.dataset import Split
 from flows.learn.exported import Encoding
@@ -102,18 +101,6 @@ def judge(
     if champion_scores is not None:
         evidence.append(weigh(CHAMPION, _excess(label, scores, champion_scores)))
     return tuple(evidence)
-
-
-def require_passed(evidence: Iterable[Evidence]) -> None:
-    """Let a candidate through only if every gate passed.
-
-    Raises: GateFailed, naming each gate that did not.
-    """
-    if failed := [str(e) for e in evidence if not e.passed]:
-        raise GateFailed(
-            f"{len(failed)} gate(s) failed: {'; '.join(failed)}",
-            remedy="the champion stays; look at the data of the training window first",
-        )
 
 
 def weigh(gate: Gate, measured: Measured | None) -> Evidence:

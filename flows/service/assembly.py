@@ -137,4 +137,4 @@ class PredictionService:
 
     def _declare(self, loaded: LoadedIndex) -> None:
         for model in loaded.models:
-            model.columns = self.spool.declare(model.spool_columns())
+            model.columns = self.spool.declare(model.list_spool_columns())

@@ -13,6 +13,7 @@ from flows.learn.exported import INPUT, PROBABILITIES, Encoding
 from flows.service.models.encode import Encoder
 from flows.service.models.rows import ModelSignature, Value, take_rows
 from flows.service.predictions.segments import Columns
+from flows.tables import list_prediction_columns
 from security.release.index import NamedRelease
 
 MAX_EXAMPLE_ROWS = 1000
@@ -73,20 +74,12 @@ class ServedModel:
             name: count + self._batch.unknown[name] for name, count in self._inline.unknown.items()
         }
 
-    def spool_columns(self) -> Columns:
+    def list_spool_columns(self) -> Columns:
         """The columns of the predictions table for this release, in its order."""
-        kinds: Columns = {
-            "request_id": "String",
-            self.signature.key: "String",
-            "at": "Moment",
-            "predicted_at": "Moment",
-            "release": "String",
-            "score": "Float64",
-        }
-        known = self.signature.categories
-        return {**kinds} | {
-            name: "String" if name in known else "Float64" for name in self.signature.features
-        }
+        signature = self.signature
+        return list_prediction_columns(
+            signature.key, signature.features, signature.categories.keys()
+        )
 
     def _encode(self, rows: Sequence[Mapping[str, Value]], encoder: Encoder) -> Floats32:
         matrix = encoder.encode(rows)

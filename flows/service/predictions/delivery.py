@@ -12,17 +12,17 @@ import polars as pl
 
 from flows.service.predictions.segments import Columns, Segment
 from flows.service.predictions.spool import Spool
+from flows.tables import PREDICTIONS, Kind
 from storage.errors import Conflict, StorageError
 from storage.lake import Lake
 from storage.landing import deliver
 
-DATASET = "predictions"
 PERIOD_S = 0.5
 RETRY_S = 5.0
 
 log = logging.getLogger(__name__)
 
-_TYPES: dict[str, pl.DataType] = {
+_TYPES: dict[Kind, pl.DataType] = {
     "String": pl.String(),
     "Float64": pl.Float64(),
     "Moment": pl.Int64(),
@@ -86,9 +86,9 @@ class Delivery:
         if frame.height:
             content = BytesIO()
             frame.write_parquet(content)
-            files = {f"{DATASET}.parquet": content.getvalue()}
+            files = {f"{PREDICTIONS}.parquet": content.getvalue()}
             try:
-                deliver(self._lake, self._repository, DATASET, segment.id, files)
+                deliver(self._lake, self._repository, PREDICTIONS, segment.id, files)
             except Conflict:
                 log.info("%s was delivered before", segment.id)
         self._spool.settle(segment, lost=lost)

@@ -8,11 +8,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from flows.tables import Kind
 from security.files import replace_file
 
-Columns = Mapping[str, Literal["String", "Float64", "Moment"]]
+Columns = Mapping[str, Kind]
 
 log = logging.getLogger(__name__)
 

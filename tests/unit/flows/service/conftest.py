@@ -67,7 +67,7 @@ class Application:
     def deploy(self, champion: ServedModel, **more: Any) -> None:
         for model in (champion, more.get("canary"), more.get("shadow")):
             if model:
-                model.columns = self.spool.declare(model.spool_columns())
+                model.columns = self.spool.declare(model.list_spool_columns())
         self.serving.swap(LoadedIndex(1, "0" * 64, champion, **more))
 
 

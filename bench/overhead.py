@@ -30,8 +30,8 @@ import polars as pl
 from examples.flights.feed import delivery, month_bounds
 from examples.flights.pipeline import pipeline
 from flows.context import read_code
-from flows.gate.opened import open_candidate
-from flows.gate.verdict import measure_gates, signed_verdict
+from flows.gate.opening import open_candidate
+from flows.gate.verdict import Trial, measure_gates, sign_verdict
 from flows.ingest.land import land, survey
 from flows.keys.first_keys import make_keys
 from flows.learn.dataset import feature_frame, prepare_split, split_by_time, training_frame
@@ -184,9 +184,11 @@ def judge(lake: Lake, renamed: Pipeline, candidate: str, keys: Path, work: Path)
     )
     frames = {d.name: tables.scan(lake, opened.data, d.name) for d in renamed.datasets}
     split = prepare_split(renamed, frames, cutoff=opened.cutoff)
-    evidence = measure_gates(renamed, opened, split, None)
+    evidence = measure_gates(renamed, Trial(opened, split, None))
     key = signer(keys, "gatekeeper")
-    verdict, _ = signed_verdict(renamed, opened, split, None, evidence, policy=policy, signer=key)
+    verdict, _ = sign_verdict(
+        renamed, Trial(opened, split, None), evidence, policy=policy, signer=key
+    )
     put_verdict(lake, renamed.name, candidate, verdict.files, details=Details(), inputs={})
 
 

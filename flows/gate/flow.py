@@ -21,10 +21,18 @@ from flows import audit
 from flows.context import Context, open_run
 from flows.errors import EmptyWindow
 from flows.events import PASSED, announce
-from flows.gate.gates import Evidence
-from flows.gate.opened import Opened, open_candidate
-from flows.gate.verdict import Verdict, against, measure_gates, refusal, signed_verdict
-from flows.learn.champion import Champion, open_champion
+from flows.gate.measure import JudgedGate
+from flows.gate.opening import OpenedCandidate, open_candidate
+from flows.gate.verdict import (
+    Trial,
+    Verdict,
+    measure_gates,
+    name_rival,
+    refuse_candidate,
+    sign_verdict,
+    tabulate_gates,
+)
+from flows.learn.champion import open_champion
 from flows.learn.dataset import Split, add_day, prepare_split
 from flows.pipeline.card import render_card
 from flows.profile.plots import calibration_plot
@@ -39,11 +47,12 @@ from storage.runs import Run
 from storage.runs.records import Record
 
 STAGE = layout.GATE
-_BOUNDS = {">=": "least", "<=": "most"}
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: Path) -> Opened:
+def verify_and_open(
+    pipeline: str | None, releases: Pin, candidate: str, work: Path
+) -> OpenedCandidate:
     """Provenance and claims first; then the payload, for the gatekeeper's eyes."""
     context, path = open_run(pipeline), layout.candidate_folder(candidate)
     with audit.record_refusals(context, actor=STAGE, subject=path, step="candidate"):
@@ -59,18 +68,16 @@ def verify_and_open(pipeline: str | None, releases: Pin, candidate: str, work: P
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def rebuild_rows(pipeline: str | None, opened: Opened) -> Split:
+def rebuild_rows(pipeline: str | None, opened: OpenedCandidate) -> Split:
     """The same rows again, from the pinned data."""
     context = open_run(pipeline)
     return prepare_split(context.pipeline, context.frames(opened.data), cutoff=opened.cutoff)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def judge_model(
-    pipeline: str | None, opened: Opened, split: Split, champion: Champion | None
-) -> tuple[Evidence, ...]:
+def judge_model(pipeline: str | None, trial: Trial) -> tuple[JudgedGate, ...]:
     """Every gate, on the sealed bytes, with the champion scored on the same holdout rows."""
-    return measure_gates(open_run(pipeline).pipeline, opened, split, champion)
+    return measure_gates(open_run(pipeline).pipeline, trial)
 
 
 @flow(name="gate", persist_result=False)
@@ -94,32 +101,20 @@ def gate(candidate: str, pipeline: str | None = None) -> State[Any]:
             opened = verify_and_open(pipeline, releases, candidate, Path(private))
             split = rebuild_rows(pipeline, opened)
         except (Untrusted, EmptyWindow) as error:
-            return _finish(context, _record(context, claims, refusal(error)))
-        champion = open_champion(context, releases, reader="gatekeeper")
-        evidence = judge_model(pipeline, opened, split, champion)
-        verdict, signed = _verdict(context, opened, split, champion, evidence)
-        _show(opened, split, evidence, champion)
+            return _finish(context, _record(context, claims, refuse_candidate(error)))
+        trial = Trial(opened, split, open_champion(context, releases, reader="gatekeeper"))
+        evidence = judge_model(pipeline, trial)
+        verdict, signed = sign_verdict(
+            context.pipeline,
+            trial,
+            evidence,
+            policy=context.trusted.policy,
+            signer=signer(context.keys, "gatekeeper"),
+        )
+        _show(trial, evidence)
         _show_card(context, opened, signed)
         record = _record(context, claims, verdict, data=opened.data)
     return _finish(context, record)
-
-
-def _verdict(
-    context: Context,
-    opened: Opened,
-    split: Split,
-    champion: Champion | None,
-    evidence: Sequence[Evidence],
-) -> tuple[Verdict, GateEvidence | None]:
-    return signed_verdict(
-        context.pipeline,
-        opened,
-        split,
-        champion,
-        evidence,
-        policy=context.trusted.policy,
-        signer=signer(context.keys, "gatekeeper"),
-    )
 
 
 def _record(
@@ -186,28 +181,15 @@ def _finish(context: Context, verdict: Record) -> State[Any]:
     return (Failed if said.refused else Completed)(message=outcome)
 
 
-def _show(
-    opened: Opened, split: Split, evidence: Sequence[Evidence], champion: Champion | None
-) -> None:
+def _show(trial: Trial, evidence: Sequence[JudgedGate]) -> None:
     """Artifacts for the UI: the gates, and how far scores can be believed."""
     create_table_artifact(
         key="gates",
-        table=[
-            {
-                "gate": f"{e.gate.metric} gap by {e.gate.group_by}"
-                if e.gate.group_by
-                else e.gate.metric,
-                "value": e.value,
-                # The UI reads cells as Markdown, in which >= begins a quotation.
-                "required": f"at {_BOUNDS[e.gate.comparator]} {e.gate.threshold}",
-                "passed": "yes" if e.passed else "NO",
-                "of what": e.detail,
-            }
-            for e in evidence
-        ],
-        description=f"Compared with {against(champion)} on the same holdout rows.",
+        table=tabulate_gates(evidence),
+        description=f"Compared with {name_rival(trial.champion)} on the same holdout rows.",
     )
-    scored = add_day(split.holdout).with_columns(score=opened.model.predict(split.holdout))
+    holdout = trial.split.holdout
+    scored = add_day(holdout).with_columns(score=trial.opened.model.predict(holdout))
     create_image_artifact(
         key="calibration",
         image_url=calibration_plot(scored, "the candidate"),
@@ -215,7 +197,7 @@ def _show(
     )
 
 
-def _show_card(context: Context, opened: Opened, signed: GateEvidence | None) -> None:
+def _show_card(context: Context, opened: OpenedCandidate, signed: GateEvidence | None) -> None:
     if signed is None:
         return
     verified = opened.verified

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from flows.errors import EmptyWindow
-from flows.gate.gates import Evidence, judge
-from flows.gate.opened import Opened
+from flows.gate.measure import JudgedGate, judge_gates
+from flows.gate.opening import OpenedCandidate
 from flows.gate.parity import parity
 from flows.learn.champion import Champion
 from flows.learn.dataset import Split
@@ -16,10 +16,20 @@ from security.errors import Untrusted
 from security.keys.pairs import RoleSigner
 from security.policy.gates import GateEvidence, find_shortfalls
 from security.policy.trust_policy import TrustPolicy
-from security.release.provenance import Build
 from security.release.signing import Measurement, sign_gates
 from security.release.verify import GATES
 from storage.registry.details import GateDetails
+
+_BOUNDS = {">=": "least", "<=": "most"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A candidate, the rows it is judged on, and the release that it is compared with."""
+
+    opened: OpenedCandidate
+    split: Split
+    champion: Champion | None
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,15 @@ class Verdict:
         return "passed" if self.passed else f"champion stays: {'; '.join(self.failed)}"
 
 
-def measure_gates(
-    pipeline: Pipeline, opened: Opened, split: Split, champion: Champion | None
-) -> tuple[Evidence, ...]:
+def measure_gates(pipeline: Pipeline, trial: Trial) -> tuple[JudgedGate, ...]:
     """Every gate, on the sealed model's own bytes, with the champion on the same holdout rows.
 
     Without a champion the candidate is compared with the share of positives in its training
     rows, so that the gate is never idle.
     """
+    opened, split, champion = trial.opened, trial.split, trial.champion
     prior = np.full(split.holdout.height, split.train["label"].to_numpy().mean())
-    return judge(
+    return judge_gates(
         pipeline,
         opened.model,
         split,
@@ -63,12 +72,10 @@ def measure_gates(
     )
 
 
-def signed_verdict(
+def sign_verdict(
     pipeline: Pipeline,
-    opened: Opened,
-    split: Split,
-    champion: Champion | None,
-    evidence: Sequence[Evidence],
+    trial: Trial,
+    evidence: Sequence[JudgedGate],
     *,
     policy: TrustPolicy,
     signer: RoleSigner,
@@ -78,6 +85,7 @@ def signed_verdict(
     What could not be measured cannot be signed: such a candidate fails without evidence.
     Raises: Untrusted if the policy demands a metric that the pipeline's gates do not measure.
     """
+    opened, split, champion = trial.opened, trial.split, trial.champion
     sides = {"train": split.train, "holdout": split.holdout}
     counts = {name: side.height for name, side in sides.items()}
     positives = {f"{name}_positives": int(side["label"].sum()) for name, side in sides.items()}
@@ -101,32 +109,46 @@ def signed_verdict(
     verdict = Verdict(
         failed=tuple(failed),
         files={GATES: (opened.folder / GATES).read_bytes()} if signed else {},
-        details=_details(opened.verified.build, split, champion, evidence),
+        details=_describe(trial, evidence),
         counts=counts,
         metrics={e.gate.metric: float(e.value) for e in evidence if not e.gate.group_by},
     )
     return verdict, signed
 
 
-def refusal(error: Untrusted | EmptyWindow) -> Verdict:
+def refuse_candidate(error: Untrusted | EmptyWindow) -> Verdict:
     """Of a candidate that does not hold."""
     return Verdict(failed=(f"refused: {error}",), refused=True)
 
 
-def against(champion: Champion | None) -> str:
+def name_rival(champion: Champion | None) -> str:
     """Whom it was compared with, for people."""
     return f"champion {champion.ref}" if champion else "the base rate: there is no champion yet"
 
 
-def _details(
-    build: Build, split: Split, champion: Champion | None, evidence: Sequence[Evidence]
-) -> GateDetails:
+def tabulate_gates(evidence: Sequence[JudgedGate]) -> list[dict[str, str]]:
+    """A row for each gate, for people."""
+    return [
+        {
+            "gate": judged.title,
+            "value": judged.value,
+            # The UI reads cells as Markdown, in which >= begins a quotation.
+            "required": f"at {_BOUNDS[judged.gate.comparator]} {judged.gate.threshold}",
+            "passed": "yes" if judged.passed else "NO",
+            "of what": judged.detail,
+        }
+        for judged in evidence
+    ]
+
+
+def _describe(trial: Trial, evidence: Sequence[JudgedGate]) -> GateDetails:
+    build, split = trial.opened.verified.build, trial.split
     return GateDetails(
         decision=None,
         reason=build.reason,
         branch=build.branch,
         cutoff=split.cutoff.isoformat(),
         boundary=split.boundary.isoformat(),
-        against=against(champion),
+        against=name_rival(trial.champion),
         gates=tuple({"gate": str(e), "passed": e.passed} for e in evidence),
     )

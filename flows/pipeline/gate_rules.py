@@ -14,7 +14,7 @@ class Gate:
     """A bound on a metric; the threshold is a decimal string, as it will be signed.
 
     With `group_by` the bound is on the widest gap of the metric between two groups of
-    that categorical feature. The metrics are listed in flows/gate/gates.py.
+    that categorical feature. The metrics are listed in flows/gate/measure.py.
     Raises: Misconfigured for another comparator, or a threshold that is no finite decimal.
     """
 

@@ -19,8 +19,8 @@ from examples.flights import feed
 from examples.flights.pipeline import pipeline as flights
 from flows.context import Context
 from flows.errors import EmptyWindow
-from flows.gate.opened import Opened, open_candidate
-from flows.gate.verdict import Verdict, measure_gates, signed_verdict
+from flows.gate.opening import OpenedCandidate, open_candidate
+from flows.gate.verdict import Trial, Verdict, measure_gates, sign_verdict
 from flows.keys.first_keys import make_keys
 from flows.learn.dataset import prepare_split
 from flows.learn.exported import PROFILE, SKOPS
@@ -114,7 +114,7 @@ class House:
         said = Details(later=details)
         candidates.put(self.lake, name, candidate, folder, details=said, inputs=inputs)
 
-    def open(self, candidate: str, *, keys: Path | None = None) -> Opened:
+    def open(self, candidate: str, *, keys: Path | None = None) -> OpenedCandidate:
         pin = registry.head(self.lake, self.pipeline.name)
         return open_candidate(
             self.lake,
@@ -130,10 +130,10 @@ class House:
         opened, policy = self.open(candidate), self.trusted.policy
         frames = {d.name: tables.scan(self.lake, opened.data, d.name) for d in flights.datasets}
         split = prepare_split(self.pipeline, frames, cutoff=opened.cutoff)
-        evidence = measure_gates(self.pipeline, opened, split, None)
+        evidence = measure_gates(self.pipeline, Trial(opened, split, None))
         key = signer(self.keys, "gatekeeper")
-        verdict, _ = signed_verdict(
-            self.pipeline, opened, split, None, evidence, policy=policy, signer=key
+        verdict, _ = sign_verdict(
+            self.pipeline, Trial(opened, split, None), evidence, policy=policy, signer=key
         )
         self.put_verdict(candidate, verdict)
         return verdict

@@ -7,7 +7,7 @@ import skops.io
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from examples.flights.pipeline import pipeline
-from flows.gate.gates import judge
+from flows.gate.measure import judge_gates
 from flows.learn.fit import fit
 from flows.service.models.encode import Encoder, read_encoding
 
@@ -80,5 +80,5 @@ def test_a_converter_that_gets_the_model_wrong_is_stopped_by_the_agreement_gate(
     fitted = fit(wrong, split.train)
     checks = export_and_compare(fitted, split.holdout)
     assert checks.onnx_max_abs_diff > 0.01
-    failed = {e.gate.metric for e in judge(wrong, fitted, split, checks) if not e.passed}
+    failed = {e.gate.metric for e in judge_gates(wrong, fitted, split, checks) if not e.passed}
     assert "onnx_max_abs_diff" in failed

@@ -33,7 +33,7 @@ _LEAKAGE_ROWS = 20_000
 
 
 @dataclass(frozen=True)
-class Evidence:
+class JudgedGate:
     """A gate and what was measured for it: a decimal string, or NaN; `detail` says of what."""
 
     gate: Gate
@@ -45,15 +45,20 @@ class Evidence:
         """Whether the value is within the gate's bound."""
         return self.gate.passes(self.value)
 
-    def __str__(self) -> str:
+    @property
+    def title(self) -> str:
+        """The metric's name, for people."""
         gate = self.gate
-        name = f"{gate.metric} gap by {gate.group_by}" if gate.group_by else gate.metric
+        return f"{gate.metric} gap by {gate.group_by}" if gate.group_by else gate.metric
+
+    def __str__(self) -> str:
         detail = f" ({self.detail})" if self.detail else ""
-        return f"{name} {self.value}, must be {gate.comparator} {gate.threshold}{detail}"
+        bound = f"{self.gate.comparator} {self.gate.threshold}"
+        return f"{self.title} {self.value}, must be {bound}{detail}"
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricValue:
     """A metric's value, and what a person needs to know to act on it."""
 
     value: float
@@ -71,14 +76,14 @@ class Model(Protocol):
         """Probability of the positive class, shape (n,)."""
 
 
-def judge(
+def judge_gates(
     pipeline: Pipeline,
     candidate: Model,
     split: Split,
     export: Parity,
     *,
     champion_scores: Floats | None = None,
-) -> tuple[Evidence, ...]:
+) -> tuple[JudgedGate, ...]:
     """Every gate of the pipeline, and the champion's if there is one, in that order.
 
     `champion_scores` are the champion's probabilities for the rows of `split.holdout`.
@@ -87,29 +92,29 @@ def judge(
     label = split.holdout["label"].to_numpy()
     scores = candidate.predict(split.holdout)
     measured = {
-        **measure(label, scores),
+        **measure_scores(label, scores),
         **_measure_export(export),
         "base_rate_gap": _base_rate_gap(pipeline, split.train),
-        "single_feature_roc_auc": best_single_feature(candidate, split),
+        "single_feature_roc_auc": find_best_feature(candidate, split),
     }
     evidence = [
-        weigh(
+        judge_gate(
             gate, _gap(gate, split.holdout, scores) if gate.group_by else measured.get(gate.metric)
         )
         for gate in pipeline.gates
     ]
     if champion_scores is not None:
-        evidence.append(weigh(CHAMPION, _excess(label, scores, champion_scores)))
+        evidence.append(judge_gate(CHAMPION, _excess(label, scores, champion_scores)))
     return tuple(evidence)
 
 
-def weigh(gate: Gate, measured: Measured | None) -> Evidence:
+def judge_gate(gate: Gate, measured: MetricValue | None) -> JudgedGate:
     """A gate against a measurement; what was not measured does not pass."""
-    found = measured or Measured(float("nan"), "not measured")
-    return Evidence(gate, decimal(found.value), found.detail)
+    found = measured or MetricValue(float("nan"), "not measured")
+    return JudgedGate(gate, write_decimal(found.value), found.detail)
 
 
-def decimal(value: float) -> str:
+def write_decimal(value: float) -> str:
     """Nine places at most, no exponent: `0.746`, `268111`, `NaN`."""
     if not np.isfinite(value):
         return "NaN"
@@ -117,12 +122,12 @@ def decimal(value: float) -> str:
     return "0" if text == "-0" else text
 
 
-def measure(label: Floats, scores: Floats) -> dict[str, Measured]:
+def measure_scores(label: Floats, scores: Floats) -> dict[str, MetricValue]:
     """The metrics of probabilities against labels of 0 and 1; NaN where undefined."""
-    return {name: Measured(metric(label, scores)) for name, metric in _METRICS.items()}
+    return {name: MetricValue(metric(label, scores)) for name, metric in _METRICS.items()}
 
 
-def best_single_feature(candidate: Model, split: Split) -> Measured:
+def find_best_feature(candidate: Model, split: Split) -> MetricValue:
     """The feature that predicts best on its own, by a small tree over its values and gaps.
 
     A tree finds a label that is hidden in a feature's nulls, or anywhere in its range.
@@ -137,7 +142,7 @@ def best_single_feature(candidate: Model, split: Split) -> Measured:
         for i, name in enumerate(candidate.encoding.features)
     }
     best = max(scores, key=scores.__getitem__)
-    return Measured(scores[best], best)
+    return MetricValue(scores[best], best)
 
 
 def _auc_alone(x: Floats32, y: Floats, later: Floats32, truth: Floats) -> float:
@@ -149,30 +154,30 @@ def _auc_alone(x: Floats32, y: Floats, later: Floats32, truth: Floats) -> float:
     return max(auc, 1.0 - auc)
 
 
-def _base_rate_gap(pipeline: Pipeline, train: pl.DataFrame) -> Measured:
+def _base_rate_gap(pipeline: Pipeline, train: pl.DataFrame) -> MetricValue:
     share = float(train["label"].to_numpy().mean())
-    return Measured(abs(share - pipeline.base_rate), f"{share:.3f} of the training rows")
+    return MetricValue(abs(share - pipeline.base_rate), f"{share:.3f} of the training rows")
 
 
-def _measure_export(export: Parity) -> dict[str, Measured]:
+def _measure_export(export: Parity) -> dict[str, MetricValue]:
     rows = f"over {export.rows_compared} rows"
     return {
-        "onnx_max_abs_diff": Measured(export.onnx_max_abs_diff, rows),
-        "model_bytes": Measured(export.model_bytes),
-        "row_latency_us": Measured(export.row_latency_us),
+        "onnx_max_abs_diff": MetricValue(export.onnx_max_abs_diff, rows),
+        "model_bytes": MetricValue(export.model_bytes),
+        "row_latency_us": MetricValue(export.row_latency_us),
     }
 
 
-def _excess(label: Floats, scores: Floats, champion: Floats) -> Measured:
+def _excess(label: Floats, scores: Floats, champion: Floats) -> MetricValue:
     ours, theirs = _log_loss(label, scores), _log_loss(label, champion)
-    return Measured(ours - theirs, f"{ours:.5f} against {theirs:.5f}")
+    return MetricValue(ours - theirs, f"{ours:.5f} against {theirs:.5f}")
 
 
-def _gap(gate: Gate, holdout: pl.DataFrame, scores: Floats) -> Measured:
+def _gap(gate: Gate, holdout: pl.DataFrame, scores: Floats) -> MetricValue:
     """Widest gap between groups that have enough rows to be compared."""
     metric = _METRICS.get(gate.metric)
     if metric is None:
-        return Measured(float("nan"), "not a metric that groups can be compared by")
+        return MetricValue(float("nan"), "not a metric that groups can be compared by")
     scored = holdout.select(gate.group_by, "label").with_columns(pl.Series("score", scores))
     by_group = {
         str(name): metric(rows["label"].to_numpy(), rows["score"].to_numpy())
@@ -180,10 +185,10 @@ def _gap(gate: Gate, holdout: pl.DataFrame, scores: Floats) -> Measured:
         if rows.height >= _GROUP_ROWS and rows["label"].n_unique() == 2
     }
     if len(by_group) < 2:
-        return Measured(float("nan"), f"fewer than two groups of {_GROUP_ROWS} rows")
+        return MetricValue(float("nan"), f"fewer than two groups of {_GROUP_ROWS} rows")
     low, high = min(by_group, key=by_group.__getitem__), max(by_group, key=by_group.__getitem__)
     detail = f"{low} {by_group[low]:.3f}, {high} {by_group[high]:.3f}"
-    return Measured(by_group[high] - by_group[low], detail)
+    return MetricValue(by_group[high] - by_group[low], detail)
 
 
 def _roc_auc(label: Floats, scores: Floats) -> float:

@@ -34,7 +34,7 @@ _REACH = 100_000
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedCandidate:
     """`files` are the plain payload in a private folder; `model` and `estimator` were read there.
 
     `data` and `cutoff` are what the trainer signed, found to be so.
@@ -58,7 +58,7 @@ def open_candidate(
     policy: TrustPolicy,
     recipient: Opener,
     work: Path,
-) -> Opened:
+) -> OpenedCandidate:
     """Verify first, then decrypt into `work` (private, empty), then load.
 
     Raises: NotFound without such a candidate; Untrusted if a claim of it does not hold;
@@ -67,14 +67,14 @@ def open_candidate(
     folder = registry.download(lake, pin, layout.candidate_folder(candidate), work / "candidate")
     verified = verify_candidate(folder, policy=policy, model=pipeline.name, run_id=candidate)
     _require_own_definition(verified.build, pipeline)
-    data = pinned(lake, pipeline, verified.build)
+    data = find_data_pin(lake, pipeline, verified.build)
     if manifests(lake, data, [d.name for d in pipeline.datasets]) != verified.build.data_sha256:
         raise Untrusted("the provenance names other files than the data commit holds")
     plain = open_sealed_bundle(folder, verified.sealed, recipient=recipient, into=work / "plain")
-    model, estimator = _loaded(plain, policy)
+    model, estimator = _load_models(plain, policy)
     if model.encoding.features != pipeline.features:
         raise Untrusted("the payload's encoding has other features than the pipeline")
-    return Opened(
+    return OpenedCandidate(
         verified=verified,
         folder=folder,
         files={name: plain / name for name in verified.sealed.subjects},
@@ -85,7 +85,7 @@ def open_candidate(
     )
 
 
-def _loaded(plain: Path, policy: TrustPolicy) -> tuple[Exported, Any]:
+def _load_models(plain: Path, policy: TrustPolicy) -> tuple[Exported, Any]:
     """Both forms of the model, each of which answers a row of nothing but nulls."""
     session = load_onnx(plain / MODEL, limits=policy.limits)
     trusted = policy.rules.skops_types
@@ -102,7 +102,7 @@ def _loaded(plain: Path, policy: TrustPolicy) -> tuple[Exported, Any]:
     return model, estimator
 
 
-def pinned(lake: Lake, pipeline: Pipeline, build: Build) -> Pin:
+def find_data_pin(lake: Lake, pipeline: Pipeline, build: Build) -> Pin:
     """The one data commit that the build names, if its branch's history holds it.
 
     Raises: Untrusted otherwise: what was trained on is then nothing that anybody can read again.

@@ -7,13 +7,13 @@ import pytest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from examples.flights.pipeline import pipeline
-from flows.gate.gates import (
-    Measured,
-    best_single_feature,
-    decimal,
-    judge,
-    measure,
-    weigh,
+from flows.gate.measure import (
+    MetricValue,
+    find_best_feature,
+    judge_gate,
+    judge_gates,
+    measure_scores,
+    write_decimal,
 )
 from flows.learn.fit import fit
 from flows.pipeline import Gate
@@ -33,7 +33,7 @@ def with_feature(split, expression: pl.Expr):
 
 
 def test_an_honest_candidate_passes_every_gate(fitted, split, checks):
-    evidence = judge(pipeline, fitted, split, checks)
+    evidence = judge_gates(pipeline, fitted, split, checks)
     assert [e.gate.metric for e in evidence] == [gate.metric for gate in pipeline.gates]
     assert failed(evidence) == set()
 
@@ -41,7 +41,7 @@ def test_an_honest_candidate_passes_every_gate(fitted, split, checks):
 def test_values_are_those_of_scikit_learn_to_nine_places(fitted, split, checks):
     evidence = {
         e.gate.metric: e.value
-        for e in judge(pipeline, fitted, split, checks)
+        for e in judge_gates(pipeline, fitted, split, checks)
         if not e.gate.group_by
     }
     label, scores = split.holdout["label"].to_numpy(), fitted.predict(split.holdout)
@@ -63,7 +63,7 @@ def test_values_are_those_of_scikit_learn_to_nine_places(fitted, split, checks):
 def test_a_feature_that_is_the_label_is_refused_by_name(split, leak, export_and_compare):
     leaking = with_feature(split, leak)
     fitted = fit(pipeline, leaking.train.head(8000), hyperparameters={"max_iter": 5})
-    evidence = judge(
+    evidence = judge_gates(
         pipeline, fitted, leaking, export_and_compare(fitted, leaking.holdout.head(500))
     )
     (alone,) = [e for e in evidence if e.gate.metric == "single_feature_roc_auc"]
@@ -72,18 +72,20 @@ def test_a_feature_that_is_the_label_is_refused_by_name(split, leak, export_and_
 
 
 def test_no_honest_feature_comes_near_to_the_label(fitted, split):
-    assert 0.55 < best_single_feature(fitted, split).value < 0.8
+    assert 0.55 < find_best_feature(fitted, split).value < 0.8
 
 
 def test_a_challenger_that_loses_on_the_same_rows_does_not_pass(fitted, split, checks):
     label = split.holdout["label"].to_numpy()
     better = np.clip(fitted.predict(split.holdout) + 0.02 * (2 * label - 1), 0, 1)
-    evidence = judge(pipeline, fitted, split, checks, champion_scores=better)
+    evidence = judge_gates(pipeline, fitted, split, checks, champion_scores=better)
     assert failed(evidence) == {"log_loss_excess"}
 
 
 def test_a_challenger_as_good_as_the_champion_passes(fitted, split, checks):
-    evidence = judge(pipeline, fitted, split, checks, champion_scores=fitted.predict(split.holdout))
+    evidence = judge_gates(
+        pipeline, fitted, split, checks, champion_scores=fitted.predict(split.holdout)
+    )
     assert (evidence[-1].gate.metric, evidence[-1].value, evidence[-1].passed) == (
         "log_loss_excess",
         "0",
@@ -97,7 +99,7 @@ def test_five_percent_of_labels_flipped_keeps_the_old_model(fitted, split, check
         label=pl.when(flip).then(1 - pl.col("label")).otherwise("label")
     )
     challenger = fit(pipeline, poisoned)
-    evidence = judge(
+    evidence = judge_gates(
         pipeline, challenger, split, checks, champion_scores=fitted.predict(split.holdout)
     )
     assert "log_loss_excess" in failed(evidence)
@@ -105,12 +107,12 @@ def test_five_percent_of_labels_flipped_keeps_the_old_model(fitted, split, check
 
 def test_a_broken_label_feed_shows_in_the_base_rate(fitted, split, checks):
     flipped = replace(split, train=split.train.with_columns(label=1 - pl.col("label")))
-    assert "base_rate_gap" in failed(judge(pipeline, fitted, flipped, checks))
+    assert "base_rate_gap" in failed(judge_gates(pipeline, fitted, flipped, checks))
 
 
 def test_the_gap_between_groups_names_both_ends(fitted, split, checks):
     strict = replace(pipeline, gates=(Gate("roc_auc", "<=", "0.0001", group_by="origin"),))
-    (evidence,) = judge(strict, fitted, split, checks)
+    (evidence,) = judge_gates(strict, fitted, split, checks)
     scored = split.holdout.with_columns(pl.Series("score", fitted.predict(split.holdout)))
     by_origin = {
         name: roc_auc_score(rows["label"], rows["score"])
@@ -126,18 +128,18 @@ def test_the_gap_between_groups_names_both_ends(fitted, split, checks):
 def test_a_gap_that_cannot_be_computed_fails(fitted, split, checks):
     few = replace(split, holdout=split.holdout.head(300))
     strict = replace(pipeline, gates=(Gate("roc_auc", "<=", "1", group_by="dest"),))
-    (evidence,) = judge(strict, fitted, few, checks)
+    (evidence,) = judge_gates(strict, fitted, few, checks)
     assert (evidence.passed, evidence.value) == (False, "NaN")
 
 
 def test_a_gate_on_what_nobody_measured_fails(fitted, split, checks):
     unknown = replace(pipeline, gates=(Gate("accuracy", ">=", "0"),))
-    (evidence,) = judge(unknown, fitted, split, checks)
+    (evidence,) = judge_gates(unknown, fitted, split, checks)
     assert (evidence.passed, evidence.detail) == (False, "not measured")
 
 
 def test_a_value_is_judged_as_the_decimal_that_is_signed():
-    evidence = weigh(Gate("roc_auc", ">=", "0.7"), Measured(0.7 - 1e-12))
+    evidence = judge_gate(Gate("roc_auc", ">=", "0.7"), MetricValue(0.7 - 1e-12))
     assert (evidence.value, evidence.passed) == ("0.7", True)
     assert GateResult("roc_auc", ">=", "0.7", evidence.value).passed
 
@@ -147,9 +149,9 @@ def test_a_value_is_judged_as_the_decimal_that_is_signed():
     [(0.5, "0.5"), (268111.0, "268111"), (5.7e-07, "0.00000057"), (-1e-12, "0"), (np.inf, "NaN")],
 )
 def test_decimals_have_no_exponent(value, text):
-    assert decimal(value) == text
+    assert write_decimal(value) == text
 
 
 def test_metrics_of_one_class_are_undefined_not_zero():
-    measured = measure(np.zeros(10), np.linspace(0, 1, 10))
+    measured = measure_scores(np.zeros(10), np.linspace(0, 1, 10))
     assert np.isnan(measured["roc_auc"].value)

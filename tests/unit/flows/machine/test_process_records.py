@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -51,14 +50,12 @@ def test_a_second_holder_waits_and_is_told_who_blocks(tmp_path: Path) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        begun = time.monotonic()
         with (
             pytest.raises(Misconfigured, match="another headrace up or down"),
-            ProcessRecords(tmp_path).lock(seconds=0.3),
+            ProcessRecords(tmp_path).lock(seconds=0),
         ):
             pytest.fail("two hold the lock")
-        assert time.monotonic() - begun >= 0.3
         holder.kill()
     # A killed holder leaves no lock behind.
-    with ProcessRecords(tmp_path).lock(seconds=5):
+    with ProcessRecords(tmp_path).lock(seconds=60):
         pass

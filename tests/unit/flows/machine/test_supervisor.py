@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -65,7 +64,7 @@ def service(tmp_path: Path, port: int) -> Service:
         ready=ready,
         port=port,
         port_variable="HEADRACE_WEB_PORT",
-        start_s=20.0,
+        start_s=120.0,
         grace_s=3.0,
     )
 
@@ -131,7 +130,7 @@ def test_a_crashed_service_is_reported_and_started_again(
     supervisor = supervise(service)
     first = bring_up(supervisor)
     os.kill(first.pid, signal.SIGKILL)
-    assert wait_until(lambda: not first.alive, seconds=5)
+    assert wait_until(lambda: not first.alive, seconds=60)
     assert supervisor.status()[0].state == "crashed"
     assert bring_up(supervisor).pid != first.pid
 
@@ -175,7 +174,7 @@ def test_a_crash_leaves_runs_to_finish_but_nothing_else(
     first = bring_up(supervisor)
     (child,) = (p for p in supervisor.relatives(first) if p.pid != first.pid)
     os.kill(first.pid, signal.SIGKILL)
-    assert wait_until(lambda: not first.alive, seconds=5)
+    assert wait_until(lambda: not first.alive, seconds=60)
     second = bring_up(supervisor)
     assert is_alive(child.pid, child.birth) is hosts_runs
     assert second.orphans == ([(first.pid, first.birth)] if hosts_runs else [])
@@ -252,7 +251,7 @@ def test_an_ignored_sigint_is_not_handed_on(
     finally:
         signal.signal(signal.SIGINT, previous)
     os.kill(record.pid, signal.SIGINT)
-    assert wait_until(lambda: not record.alive, seconds=5)
+    assert wait_until(lambda: not record.alive, seconds=60)
 
 
 def test_a_process_runs_only_once_it_is_on_record(
@@ -272,7 +271,7 @@ def test_a_process_runs_only_once_it_is_on_record(
     with pytest.raises(KeyboardInterrupt):
         supervisor.start(supervisor.services)
     (record,) = seen
-    assert wait_until(lambda: not record.alive, seconds=5)
+    assert wait_until(lambda: not record.alive, seconds=60)
     assert family(record.pid, record.birth, mark=f"HEADRACE_HOME={tmp_path}") == []
     assert (tmp_path / "logs" / "web.log").read_text() == ""
 
@@ -312,9 +311,6 @@ def test_an_old_log_is_kept_beside_the_new_one(
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "web.log").write_bytes(b"x" * 10_000_001)
     bring_up(supervise(service))
-    deadline = time.monotonic() + 5
     log = tmp_path / "logs" / "web.log"
-    while log.read_text() != "hello\n" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert log.read_text() == "hello\n"
+    assert wait_until(lambda: log.read_text() == "hello\n", seconds=60)
     assert (tmp_path / "logs" / "web.log.1").stat().st_size == 10_000_001

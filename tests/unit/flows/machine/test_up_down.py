@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from flows.errors import Misconfigured
-from flows.machine import down, status, up
 from flows.machine.process_records import ProcessRecord, ProcessRecords
 from flows.machine.processes import find
 from flows.machine.services import PREFECT, local_services
+from flows.machine.up_down import down, status, up
 from flows.settings import Settings
 from tests.unit.flows.machine.conftest import FakePrefect
 from tests.unit.flows.machine.test_dead_runs import run

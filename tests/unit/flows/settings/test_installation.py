@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 
 from flows.errors import Misconfigured
 from flows.machine.first_use import ensure_lake_key
-from flows.settings import Settings
+from flows.settings.installation import Settings
 
 
 @pytest.fixture

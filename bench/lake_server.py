@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from storage.embedded.graph import heads, repositories
 from storage.embedded.graph.heads import Message
-from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.ranges import ObjectEntry, make_entry
 from storage.embedded.graph.staging import stage
 from storage.embedded.lake import EmbeddedLake
 
@@ -144,7 +144,7 @@ def prepare(root: Path, size: int) -> None:
     lake.close()
 
 
-def kept(lake: EmbeddedLake, number: int) -> Entry:
+def kept(lake: EmbeddedLake, number: int) -> ObjectEntry:
     """An entry whose bytes are there."""
     incoming = lake.blobs.receive()
     incoming.write(b"%d" % number)
@@ -152,10 +152,10 @@ def kept(lake: EmbeddedLake, number: int) -> Entry:
     return made(number, written.digest, written.size)
 
 
-def made(number: int, digest: str = "", size: int = 0) -> Entry:
+def made(number: int, digest: str = "", size: int = 0) -> ObjectEntry:
     """An entry; without a digest its bytes are nowhere."""
     digest = digest or sha256(str(number).encode()).hexdigest()
-    return entry(
+    return make_entry(
         digest=digest,
         etag=digest[:32],
         size=size or number % 100_000,

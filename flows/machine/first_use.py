@@ -67,7 +67,7 @@ def prepare_service(settings: Settings, *, tell: Callable[[str], None]) -> None:
 
 def _find_or_make_key(ring: "Keyring", grants: "tuple[Grant, ...]") -> "Key":
     """The service's key, made anew where the pipeline became another."""
-    found = next((one for one in ring.listed() if one.name == SERVICE_KEY), None)
+    found = next((one for one in ring.list_keys() if one.name == SERVICE_KEY), None)
     if found is not None and found.grants == grants and (key := ring.find(found.id)):
         return key
     if found is not None:

@@ -39,9 +39,9 @@ def main() -> int:
     try:
         credentials = _credentials()
         listening = _listen(arguments.host, arguments.port)
-        root = _writable(arguments.root)
+        root = _make_writable(arguments.root)
         check_keys(root, make_first=credentials is None)
-        app = _opened(root, credentials, _access_log(arguments.access_log))
+        app = _open_app(root, credentials, _access_log(arguments.access_log))
     except StorageError as error:
         print(f"{error}\n{error.remedy}", file=sys.stderr)
         return 1
@@ -58,7 +58,7 @@ def main() -> int:
     return 0
 
 
-def _opened(root: Path, credentials: Credentials | None, log: AccessLog | None) -> Starlette:
+def _open_app(root: Path, credentials: Credentials | None, log: AccessLog | None) -> Starlette:
     """The application over its lake. Raises: StorageError, whatever is in the way."""
     try:
         return create_app(root, credentials, log)
@@ -121,7 +121,7 @@ def _access_log(path: Path | None) -> AccessLog | None:
         return None if path is None else AccessLog(path)
     except OSError as error:
         raise Unavailable(
-            f"cannot write the access log {path}: {_reason(error)}",
+            f"cannot write the access log {path}: {_explain(error)}",
             remedy="Choose another --access-log.",
         ) from error
 
@@ -139,12 +139,12 @@ def _listen(host: str, port: int) -> socket.socket:
         return listening
     except (OSError, OverflowError) as error:
         raise Unavailable(
-            f"cannot listen on {host}:{port}: {_reason(error)}",
+            f"cannot listen on {host}:{port}: {_explain(error)}",
             remedy="Choose another --port, or stop what is using this one.",
         ) from error
 
 
-def _writable(root: Path) -> Path:
+def _make_writable(root: Path) -> Path:
     probe = root / "incoming"
     try:
         make_durable_folder(root)
@@ -154,13 +154,13 @@ def _writable(root: Path) -> Path:
         test.unlink()
     except OSError as error:
         raise Unavailable(
-            f"cannot write to {root}: {_reason(error)}",
+            f"cannot write to {root}: {_explain(error)}",
             remedy="Choose another --root, or make this one writable.",
         ) from error
     return root
 
 
-def _reason(error: BaseException) -> str:
+def _explain(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 

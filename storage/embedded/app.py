@@ -19,16 +19,16 @@ from storage.embedded.http.calls import (
     HEAD_CHANGES_AT_ONCE,
     Call,
     Handler,
-    Service,
-    api_query,
-    refusal,
+    LakeService,
+    answer_error,
+    parse_api_query,
 )
 from storage.embedded.http.metrics import Metrics
-from storage.embedded.http.observed import Observed
+from storage.embedded.http.observed import RequestObserver
 from storage.embedded.http.unread import UnreadBodies
 from storage.embedded.keys.access_keys import Key
 from storage.embedded.keys.keyring import Keyring
-from storage.embedded.keys.sessions import Credentials, Keys, authenticate
+from storage.embedded.keys.sessions import Credentials, LakeKeys, authenticate
 from storage.embedded.rest import (
     branches,
     commits,
@@ -73,9 +73,9 @@ def create_app(
     """
     lake = open_sound(root)
     remove_orphans(lake)
-    keys = Keys(Keyring(root), credentials)
+    keys = LakeKeys(Keyring(root), credentials)
     metrics = Metrics(lake)
-    service = Service(lake, keys, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE), metrics)
+    service = LakeService(lake, keys, anyio.CapacityLimiter(HEAD_CHANGES_AT_ONCE), metrics)
     gateway = Gateway(service)
 
     @asynccontextmanager
@@ -88,14 +88,14 @@ def create_app(
 
     return Starlette(
         routes=[
-            Mount(API, routes=_rest_routes(service)),
-            Route("/metrics", _scrape(service, metrics)),
+            Mount(API, routes=_make_rest_routes(service)),
+            Route("/metrics", _make_scrape(service, metrics)),
             Route("/openapi.json", _describe),
-            Mount(server.OWN_PREFIX, routes=_closed_routes(service, server.OWN_ROUTES)),
+            Mount(server.OWN_PREFIX, routes=_make_closed_routes(service, server.OWN_ROUTES)),
             Mount("/", gateway),
         ],
         middleware=[
-            Middleware(Observed, metrics=metrics, log=log),
+            Middleware(RequestObserver, metrics=metrics, log=log),
             Middleware(UnreadBodies),
             Middleware(_SignedToGateway, gateway=gateway),
         ],
@@ -119,23 +119,29 @@ class _SignedToGateway:
         await (self._gateway if signed else self._app)(scope, receive, send)
 
 
-def _rest_routes(service: Service) -> list[Route]:
+def _make_rest_routes(service: LakeService) -> list[Route]:
     opened = [
-        Route(path, _endpoint(service, handler, _anyone, path), methods=[method])
+        Route(path, _make_endpoint(service, handler, _ask_for_nothing, path), methods=[method])
         for method, path, handler in server.OPEN
     ]
-    closed = [route for m in _MODULES for route in _closed_routes(service, m.ROUTES)]
-    return [*_without_implied_head([*opened, *closed]), _unknown(service)]
+    closed = [route for m in _MODULES for route in _make_closed_routes(service, m.ROUTES)]
+    return [*_drop_implied_head([*opened, *closed]), _make_unknown_route(service)]
 
 
-def _closed_routes(service: Service, table: Sequence[tuple[str, str, Handler]]) -> list[Route]:
+def _make_closed_routes(
+    service: LakeService, table: Sequence[tuple[str, str, Handler]]
+) -> list[Route]:
     return [
-        Route(path, _endpoint(service, handler, _permitted(service, path), path), methods=[method])
+        Route(
+            path,
+            _make_endpoint(service, handler, _ask_for_grant(service, path), path),
+            methods=[method],
+        )
         for method, path, handler in table
     ]
 
 
-def _without_implied_head(routes: list[Route]) -> list[Route]:
+def _drop_implied_head(routes: list[Route]) -> list[Route]:
     """Starlette lets every GET answer HEAD; here a HEAD has a handler of its own or none."""
     for route in routes:
         if route.methods and "GET" in route.methods:
@@ -143,16 +149,18 @@ def _without_implied_head(routes: list[Route]) -> list[Route]:
     return routes
 
 
-def _scrape(service: Service, metrics: Metrics) -> Callable[[Request], Awaitable[Response]]:
+def _make_scrape(
+    service: LakeService, metrics: Metrics
+) -> Callable[[Request], Awaitable[Response]]:
     """This machine may ask without a key, others with any."""
 
     async def endpoint(request: Request) -> Response:
         request.state.operation = "metrics"
         try:
             if request.client is None or not _is_loopback(request.client.host):
-                _key(service, request)
+                _find_key(service, request)
         except StorageError as error:
-            return refusal(error)
+            return answer_error(error)
         text = await to_thread.run_sync(metrics.text)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -166,42 +174,42 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _anyone(_: Request) -> None:
+def _ask_for_nothing(_: Request) -> None:
     """No key is asked for."""
 
 
-def _key(service: Service, request: Request) -> Key:
+def _find_key(service: LakeService, request: Request) -> Key:
     key = authenticate(service.keys, request.headers.get("authorization", ""))
     request.state.user, request.state.key = key.name, key.id
     return key
 
 
-def _permitted(service: Service, route: str) -> KeyOf:
+def _ask_for_grant(service: LakeService, route: str) -> KeyOf:
     def key_of(request: Request) -> Key:
-        key = _key(service, request)
+        key = _find_key(service, request)
         check_route(key, request.method, route, request.path_params)
         return key
 
     return key_of
 
 
-def _endpoint(
-    service: Service, handler: Handler, key_of: KeyOf, route: str
+def _make_endpoint(
+    service: LakeService, handler: Handler, key_of: KeyOf, route: str
 ) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         request.state.operation = f"{request.method} {route}"
         try:
             key = key_of(request)
-            query = api_query(request.scope["query_string"])
+            query = parse_api_query(request.scope["query_string"])
             return await handler(Call(request, service, key, query))
         except StorageError as error:
-            return refusal(error)
+            return answer_error(error)
         except ClientDisconnect:
             return Response(status_code=499)
 
     return endpoint
 
 
-def _unknown(service: Service) -> Route:
-    endpoint = _endpoint(service, unsupported.unknown, _anyone, "other")
+def _make_unknown_route(service: LakeService) -> Route:
+    endpoint = _make_endpoint(service, unsupported.unknown, _ask_for_nothing, "other")
     return Route(unsupported.EVERYTHING, endpoint, methods=unsupported.EVERY_METHOD)

@@ -33,9 +33,9 @@ class Health:
             logger.error("the lake is read-only from now on: %s", cause)
             with suppress(OSError):
                 self.suspect.write_text(f"{cause}\n")
-        return self.refusal()
+        return self.answer_error()
 
-    def refusal(self) -> WritesStopped:
+    def answer_error(self) -> WritesStopped:
         """The error that every write gets from now on."""
         return WritesStopped(
             f"the lake is read-only because the disk failed to sync: {self.stopped_by}",
@@ -45,24 +45,24 @@ class Health:
     def check(self) -> None:
         """Raises: WritesStopped once a sync has failed."""
         if self.stopped_by:
-            raise self.refusal()
+            raise self.answer_error()
 
 
-def disk_full() -> DiskFull:
+def describe_full_disk() -> DiskFull:
     """The 507 that says what happened and what to do."""
     return DiskFull("no space left on the lake's disk", remedy="Free some space and try again.")
 
 
 @contextmanager
-def full_disk_named() -> Iterator[None]:
+def translate_full_disk() -> Iterator[None]:
     """Turn the operating system's word for a full disk, and SQLite's, into the lake's."""
     try:
         yield
     except apsw.FullError as error:
-        raise disk_full() from error
+        raise describe_full_disk() from error
     except OSError as error:
         if error.errno in FULL:
-            raise disk_full() from error
+            raise describe_full_disk() from error
         raise
 
 

@@ -89,13 +89,13 @@ _STATUS: tuple[tuple[type[StorageError], int], ...] = (
 )
 
 
-def http_status(error: StorageError) -> int:
+def find_http_status(error: StorageError) -> int:
     """The status lakeFS answers this error with; 500 for a family it has no word for."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def name_failure(what: str) -> Iterator[None]:
     """Say what failed in front of the message of an error about a name or a conflict."""
     try:
         yield

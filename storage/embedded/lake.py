@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from storage.embedded.bytes.blobs import Blobs
-from storage.embedded.bytes.folder_locks import hold
+from storage.embedded.bytes.folder_locks import hold_folder
 from storage.embedded.disk import Health, make_durable_folder
 from storage.embedded.graph.version_graph import VersionGraph
 from storage.embedded.sqlite import check_sqlite
@@ -23,7 +23,7 @@ class EmbeddedLake(VersionGraph):
         check_sqlite()
         make_durable_folder(root)
         self.root = root
-        self._lock = hold(root)
+        self._lock = hold_folder(root)
         self.health = Health(root / SUSPECT)
         try:
             self.blobs = Blobs(root, self.health)

@@ -21,14 +21,14 @@ def connect(path: Path, flags: int = apsw.SQLITE_OPEN_READWRITE) -> apsw.Connect
     return connection
 
 
-def rows_of(connection: apsw.Connection, sql: str, *values: Value) -> list[tuple[Any, ...]]:
+def fetch_all(connection: apsw.Connection, sql: str, *values: Value) -> list[tuple[Any, ...]]:
     """All rows of a query; no statement stays open behind it."""
     return connection.execute(sql, values).fetchall()
 
 
-def row_of(connection: apsw.Connection, sql: str, *values: Value) -> tuple[Any, ...] | None:
+def fetch_first(connection: apsw.Connection, sql: str, *values: Value) -> tuple[Any, ...] | None:
     """The first row of a query, if it has one."""
-    found = rows_of(connection, sql, *values)
+    found = fetch_all(connection, sql, *values)
     return found[0] if found else None
 
 

@@ -15,15 +15,15 @@ import pytest
 from starlette.datastructures import Headers
 
 from storage.embedded.app import create_app
-from storage.embedded.http.calls import api_query, strict_query
-from storage.embedded.http.transfer import span_of
-from storage.embedded.keys.access_keys import admin
+from storage.embedded.http.calls import parse_api_query, parse_query
+from storage.embedded.http.transfer import parse_range
+from storage.embedded.keys.access_keys import make_admin_key
 from storage.embedded.keys.sessions import Credentials
 from storage.embedded.s3 import sigv4
-from storage.embedded.s3.access import copy_source
+from storage.embedded.s3.access import parse_copy_source
 from storage.embedded.s3.chunked import SIGNED, UNSIGNED_TRAILER, ChunkedBody
 from storage.embedded.s3.errors import S3Refused
-from storage.embedded.s3.requests import target_of
+from storage.embedded.s3.requests import parse_target
 from storage.embedded.s3.xml import read_records
 from storage.errors import StorageError
 
@@ -192,7 +192,7 @@ async def pieces(body: bytes) -> AsyncIterator[bytes]:
 
 @functools.cache
 def targets(fuzz: Any) -> tuple[Any, ...]:
-    key = admin(KEY, SECRET)
+    key = make_admin_key(KEY, SECRET)
     headers, signing_key, signature = signed_headers("GET", "/repo/dev/a", "x=1&y=2", {})
     request = b"GET /repo/dev/a?x=1&y=2\n" + b"\n".join(
         f"{name}:{value}".encode() for name, value in headers.items()
@@ -208,9 +208,9 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         first, given = header_lines(data)
         method, _, target = first.partition(b" ")
         path, _, query = target.partition(b"?")
-        asked = strict_query(query)
+        asked = parse_query(query)
         pairs = [(name.encode(), value.encode()) for name in asked for value in asked[name]]
-        signed = sigv4.Request(method.decode("latin-1"), path, pairs, given)
+        signed = sigv4.SignedRequest(method.decode("latin-1"), path, pairs, given)
         try:
             return sigv4.verify(signed, lambda one: key if one == KEY else None)
         except S3Refused:
@@ -224,31 +224,31 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         b"5\r\nhello\r\n3\r\nabc\r\n0\r\nx-amz-checksum-crc32:"
         b"NXYtzQ==\r\n\r\n"
     )  # fmt: skip
-    first = seed.chained(
+    first = seed.sign_next(
         signature,
         sha256().hexdigest(),
         sha256(b"hello").hexdigest(),
         algorithm=f"{sigv4.ALGORITHM}-PAYLOAD",
     )
-    last = seed.chained(
+    last = seed.sign_next(
         first, sha256().hexdigest(), sha256().hexdigest(), algorithm=f"{sigv4.ALGORITHM}-PAYLOAD"
     )
     chunked = (
         f"5;chunk-signature={first}\r\nhello\r\n0;chunk-signature={last}\r\n\r\n"
     ).encode()  # fmt: skip
 
-    async def decoded(data: bytes, form: str, trailer: str) -> bytes:
+    async def decode(data: bytes, form: str, trailer: str) -> bytes:
         body = ChunkedBody(pieces(data), form, seed, trailer)
-        return b"".join([part async for part in body.decoded()])
+        return b"".join([part async for part in body.decode()])
 
     loop = asyncio.new_event_loop()
 
     def read_plain(data: bytes) -> bytes:
-        read = decoded(data, UNSIGNED_TRAILER, "x-amz-checksum-crc32")
+        read = decode(data, UNSIGNED_TRAILER, "x-amz-checksum-crc32")
         return loop.run_until_complete(read)
 
     def read_signed(data: bytes) -> bytes:
-        return loop.run_until_complete(decoded(data, SIGNED, ""))
+        return loop.run_until_complete(decode(data, SIGNED, ""))
 
     application = functools.cache(lambda: Application(fuzz.folder()))
 
@@ -256,7 +256,7 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         method, path, query, extra, body = raw_request(data)
         text, asked = path.decode("ascii"), query.decode("ascii")
         try:
-            pairs = [(n, v) for n, values in strict_query(query).items() for v in values]
+            pairs = [(n, v) for n, values in parse_query(query).items() for v in values]
         except StorageError:
             pairs = []
         named = ((quote(n, safe="-_.~"), quote(v, safe="-_.~")) for n, v in pairs)
@@ -287,17 +287,17 @@ def targets(fuzz: Any) -> tuple[Any, ...]:
         ),
         target(
             "range",
-            lambda data: span_of(data.decode("latin-1"), 1000),
+            lambda data: parse_range(data.decode("latin-1"), 1000),
             15_000,
             b"bytes=0-99",
             b"bytes=-5",
             b"bytes=7-",
         ),
-        target("path", target_of, 10_000, b"/repo/main/a%20b/c"),
-        target("query", api_query, 10_000, b"prefix=a%2Fb&amount=10&after=x"),
+        target("path", parse_target, 10_000, b"/repo/main/a%20b/c"),
+        target("query", parse_api_query, 10_000, b"prefix=a%2Fb&amount=10&after=x"),
         target(
             "copy source",
-            lambda data: copy_source({"x-amz-copy-source": data.decode("latin-1")}),
+            lambda data: parse_copy_source({"x-amz-copy-source": data.decode("latin-1")}),
             5_000,
             b"/repo/main/a%20b",
         ),

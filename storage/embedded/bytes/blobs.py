@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from storage.embedded.bytes.erasure import is_erased
 from storage.embedded.bytes.sendfile import FilePart
-from storage.embedded.disk import FULL, Health, full_disk_named, sync_folder
+from storage.embedded.disk import FULL, Health, sync_folder, translate_full_disk
 from storage.embedded.errors import Gone
 from storage.errors import Damaged
 
@@ -43,7 +43,7 @@ class Incoming:
         self._sha256, self._md5, self.size = sha256(), md5(usedforsecurity=False), 0
         self._beside: Future[None] = Future()
         self._beside.set_result(None)
-        with full_disk_named():
+        with translate_full_disk():
             self._file: BinaryIO = path.open("xb")
 
     def write(self, chunk: bytes | bytearray) -> None:
@@ -53,7 +53,7 @@ class Incoming:
         """
         self._hash_md5(chunk)
         try:
-            with full_disk_named():
+            with translate_full_disk():
                 self._file.write(chunk)
         except BaseException:
             self.discard()
@@ -81,19 +81,19 @@ class Incoming:
 
     def sync(self) -> Written:
         """Make the bytes durable, though not yet their name. Raises: DiskFull, WritesStopped."""
-        with full_disk_named(), self._file:
+        with translate_full_disk(), self._file:
             self._file.flush()
             self._sync(self._file.fileno())
         return Written(self.digest, self.md5, self.size)
 
     def move(self, target: Path) -> None:
         """Give the synced bytes their name; `sync_folder` makes it durable."""
-        with full_disk_named():
+        with translate_full_disk():
             self.path.replace(target)
 
     def sync_folder(self, folder: Path) -> None:
         """Make the name durable. Raises: DiskFull, WritesStopped."""
-        with full_disk_named():
+        with translate_full_disk():
             sync_folder(folder, self._sync)
 
     def discard(self) -> None:
@@ -111,7 +111,7 @@ class Incoming:
             raise self._health.stop(error) from error
 
 
-def digest_of(path: Path) -> str:
+def compute_digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     computed = sha256()
     with path.open("rb", buffering=0) as file:
@@ -120,13 +120,13 @@ def digest_of(path: Path) -> str:
     return computed.hexdigest()
 
 
-def blob_problem(path: Path, digest: str, size: int, *, read: bool = True) -> str:
+def find_blob_problem(path: Path, digest: str, size: int, *, read: bool = True) -> str:
     """What is wrong with a blob; empty if nothing is."""
     try:
         found = path.stat().st_size
         if found != size:
             return f"has {found} bytes, {size} were written"
-        is_other = read and digest_of(path) != digest
+        is_other = read and compute_digest(path) != digest
         return "its bytes are not those that were written" if is_other else ""
     except FileNotFoundError:
         return "is missing"
@@ -139,10 +139,10 @@ def blob_path(root: Path, digest: str) -> Path:
     return root / "blobs" / digest[:2] / digest[2:]
 
 
-def lake_blob_problem(root: Path, digest: str, size: int, *, read: bool = True) -> str:
+def find_lake_blob_problem(root: Path, digest: str, size: int, *, read: bool = True) -> str:
     """The same for a blob of the lake, or backup, under `root`; one erased on purpose is fine."""
     path = blob_path(root, digest)
-    problem = blob_problem(path, digest, size, read=read)
+    problem = find_blob_problem(path, digest, size, read=read)
     return "" if problem and is_erased(root, digest) and not path.exists() else problem
 
 
@@ -176,12 +176,12 @@ class Blobs:
         target = self.parts / part if part else self.path(written.digest)
         with self._placing:
             if not part:
-                self._note(bytes.fromhex(written.digest))
+                self._note_arrival(bytes.fromhex(written.digest))
             incoming.move(target)
         incoming.sync_folder(target.parent)
         return written
 
-    def stored(self) -> Iterator[tuple[bytes, os.stat_result]]:
+    def list_stored(self) -> Iterator[tuple[bytes, os.stat_result]]:
         """Every blob that is there, with what the file system knows of it."""
         for folder in sorted(self._root.iterdir()):
             for file in os.scandir(folder):
@@ -197,7 +197,7 @@ class Blobs:
         with self._placing:
             self._condemned.difference_update(digests)
 
-    def arriving(self) -> set[bytes]:
+    def list_arriving(self) -> set[bytes]:
         """Those that were kept a moment ago: their entries may not be staged yet."""
         with self._placing:
             since = time.monotonic() - ARRIVING_S
@@ -212,7 +212,7 @@ class Blobs:
             self.path(digest.hex()).unlink(missing_ok=True)
             return True
 
-    def _note(self, digest: bytes) -> None:
+    def _note_arrival(self, digest: bytes) -> None:
         now = time.monotonic()
         self._condemned.discard(digest)
         self._arrived.pop(digest, None)
@@ -232,14 +232,14 @@ class Blobs:
         it was erased.
         """
         with self.open(digest, size) as file:
-            for _, chunk in _checked(file, digest, size, start, stop):
+            for _, chunk in _read_checked(file, digest, size, start, stop):
                 yield bytes(chunk)
 
-    def parts_of(
+    def read_parts(
         self, file: BinaryIO, digest: str, size: int, start: int, stop: int
     ) -> Iterator[FilePart]:
         """The same as parts of the opened file, each read before, so that sending it is quick."""
-        for at, chunk in _checked(file, digest, size, start, stop):
+        for at, chunk in _read_checked(file, digest, size, start, stop):
             yield FilePart(file, at, at + len(chunk))
 
     def open(self, digest: str, size: int) -> BinaryIO:
@@ -257,7 +257,7 @@ class Blobs:
         return file
 
 
-def _checked(
+def _read_checked(
     file: BinaryIO, digest: str, size: int, start: int, stop: int
 ) -> Iterator[tuple[int, memoryview]]:
     """Where each chunk lies and its bytes, which the next one overwrites."""

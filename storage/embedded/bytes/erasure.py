@@ -8,7 +8,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from storage.embedded.bytes.folder_locks import bytes_go
+from storage.embedded.bytes.folder_locks import claim_bytes
 from storage.embedded.disk import sync_folder
 
 _ADDRESS = re.compile(r"local://(?P<root>/.+)/blobs/(?P<head>[0-9a-f]{2})/(?P<rest>[0-9a-f]{62})")
@@ -30,7 +30,7 @@ def erase(address: str) -> bool:
         return is_erased(root, digest)
     if not blob.is_file() or blob.is_symlink() or _digest(blob) != digest:
         return False
-    with bytes_go(root):
+    with claim_bytes(root):
         mark_erased(root, digest)
         blob.unlink(missing_ok=True)
         sync_folder(blob.parent)

@@ -4,11 +4,11 @@ from typing import Literal
 
 import apsw
 
-from storage.embedded.errors import Exists, naming
+from storage.embedded.errors import Exists, name_failure
 from storage.embedded.graph.commits import find_commit
-from storage.embedded.graph.paging import Page, page
+from storage.embedded.graph.paging import Page, take_page
 from storage.embedded.graph.refs import (
-    Branch,
+    BranchRow,
     check_branch,
     check_path,
     check_ref,
@@ -19,10 +19,10 @@ from storage.embedded.graph.refs import (
     resolve,
     resolve_commit,
 )
-from storage.embedded.graph.repositories import changeable, get_repository, writable
-from storage.embedded.graph.staging import drop, new_area, reset, reset_key
+from storage.embedded.graph.repositories import check_changeable, check_writable, get_repository
+from storage.embedded.graph.staging import drop, make_area, reset, reset_key
 from storage.embedded.graph.version_graph import View
-from storage.embedded.sqlite import rows_of
+from storage.embedded.sqlite import fetch_all
 from storage.errors import Conflict, Forbidden, NotFound, Refused
 
 BRANCH_RULE = "branch id must consist of letters, digits, underscores and dashes, and cannot start"
@@ -42,18 +42,18 @@ def create_branch(
     _check_no_commit(view.rows, repository, name)
     if find_tag(view.rows, repository, name):
         raise Conflict(f"tag ID {name}: conflict found")
-    changeable(view.rows, repository, force=force)
-    head = _source(view.rows, repository, source)
+    check_changeable(view.rows, repository, force=force)
+    head = _resolve_source(view.rows, repository, source)
     if find_branch(view.rows, repository, name):
         raise Exists("branch already exists: not unique")
     view.rows.execute(
         "INSERT INTO branch VALUES (?, ?, ?, ?, ?)",
-        (repository, name, head, hidden, new_area(view.rows)),
+        (repository, name, head, hidden, make_area(view.rows)),
     )
     return head
 
 
-def read_branch(view: View, repository: str, name: str) -> Branch:
+def read_branch(view: View, repository: str, name: str) -> BranchRow:
     """Raises: Refused, NotFound."""
     check_branch(name)
     get_repository(view.rows, repository)
@@ -68,25 +68,27 @@ def list_branches(
     after: str = "",
     amount: int,
     show_hidden: bool = False,
-) -> Page[Branch]:
+) -> Page[BranchRow]:
     """A page of branches by name."""
     get_repository(view.rows, repository)
-    found = rows_of(
+    found = fetch_all(
         view.rows,
         "SELECT name, head, staging, hidden FROM branch WHERE repository = ?"
         " AND name >= ? AND name > ? AND (? OR NOT hidden) ORDER BY name",
         *(repository, prefix, after, show_hidden),
     )
     fitting = (
-        Branch(row[0], row[1], row[2], bool(row[3])) for row in found if row[0].startswith(prefix)
+        BranchRow(row[0], row[1], row[2], bool(row[3]))
+        for row in found
+        if row[0].startswith(prefix)
     )
-    return page(fitting, amount)
+    return take_page(fitting, amount)
 
 
 def delete_branch(view: View, repository: str, name: str, *, force: bool) -> None:
     """Drop the branch and what was staged on it."""
     check_branch(name, argument="name")
-    if changeable(view.rows, repository, force=force).default_branch == name:
+    if check_changeable(view.rows, repository, force=force).default_branch == name:
         raise Forbidden("cannot delete repository default branch")
     branch = get_branch(view.rows, repository, name)
     drop(view.rows, branch.area)
@@ -100,9 +102,9 @@ def reset_branch(
     check_branch(name)
     if kind == "object":
         check_path(path)
-    writable(view.rows, repository, name, force=force)
+    check_writable(view.rows, repository, name, force=force)
     if kind == "object":
-        with naming("getting branch"):
+        with name_failure("getting branch"):
             area = get_branch(view.rows, repository, name).area
         reset_key(view.rows, area, path)
     else:
@@ -118,7 +120,7 @@ def create_tag(view: View, repository: str, name: str, source: str, *, force: bo
         raise Conflict(f"branch name {name}: conflict found")
     _check_no_commit(view.rows, repository, name)
     target = resolve_commit(view.rows, repository, source)
-    changeable(view.rows, repository, force=force)
+    check_changeable(view.rows, repository, force=force)
     if find_tag(view.rows, repository, name):
         raise Exists("tag already exists: not unique")
     view.rows.execute("INSERT INTO tag VALUES (?, ?, ?)", (repository, name, target))
@@ -140,23 +142,23 @@ def list_tags(
 ) -> Page[tuple[str, str]]:
     """A page of tags by name, each with its commit."""
     get_repository(view.rows, repository)
-    found = rows_of(
+    found = fetch_all(
         view.rows,
         "SELECT name, target FROM tag WHERE repository = ? AND name >= ? AND name > ?"
         " ORDER BY name",
         *(repository, prefix, after),
     )
-    return page(((row[0], row[1]) for row in found if row[0].startswith(prefix)), amount)
+    return take_page(((row[0], row[1]) for row in found if row[0].startswith(prefix)), amount)
 
 
 def delete_tag(view: View, repository: str, name: str, *, force: bool) -> None:
     """Drop the name; the commit stays."""
     read_tag(view, repository, name)
-    changeable(view.rows, repository, force=force)
+    check_changeable(view.rows, repository, force=force)
     view.rows.execute("DELETE FROM tag WHERE repository = ? AND name = ?", (repository, name))
 
 
-def _source(rows: apsw.Connection, repository: str, source: str) -> str:
+def _resolve_source(rows: apsw.Connection, repository: str, source: str) -> str:
     try:
         found = resolve(rows, repository, source)
     except (NotFound, Refused) as error:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from storage.embedded.graph.commits import Commit, get_commit, log
-from storage.embedded.graph.diff import diff, same
-from storage.embedded.graph.paging import Page, page
+from storage.embedded.graph.commits import StoredCommit, get_commit, walk_log
+from storage.embedded.graph.diff import diff, is_same
+from storage.embedded.graph.paging import Page, take_page
 from storage.embedded.graph.refs import check_ref, resolve_commit
 from storage.embedded.graph.repositories import get_repository
 from storage.embedded.graph.tree import get
@@ -27,14 +27,16 @@ class LogQuery:
     stop_at: str = ""
 
 
-def read_log(view: View, repository: str, ref: str, query: LogQuery) -> Page[tuple[str, Commit]]:
+def read_log(
+    view: View, repository: str, ref: str, query: LogQuery
+) -> Page[tuple[str, StoredCommit]]:
     """A page of the log of `ref`, newest first."""
     check_ref(ref)
     get_repository(view.rows, repository)
-    head = _named(view, repository, ref, "ref")
-    stop_at = _named(view, repository, query.stop_at, "stop_at") if query.stop_at else ""
-    after = _named(view, repository, query.after, "from ref") if query.after else ""
-    walk = log(
+    head = _resolve_named(view, repository, ref, "ref")
+    stop_at = _resolve_named(view, repository, query.stop_at, "stop_at") if query.stop_at else ""
+    after = _resolve_named(view, repository, query.after, "from ref") if query.after else ""
+    walk = walk_log(
         view.rows, repository, head, first_parent=query.first_parent, since_ns=query.since_ns
     )
     if after:
@@ -42,39 +44,41 @@ def read_log(view: View, repository: str, ref: str, query: LogQuery) -> Page[tup
             if commit_id == after:
                 break
     if query.objects or query.prefixes:
-        walk = (item for item in walk if _touches(view, repository, item[1], query))
-    found = page(_until(walk, stop_at), query.amount)
+        walk = (item for item in walk if _does_touch(view, repository, item[1], query))
+    found = take_page(_stop_behind(walk, stop_at), query.amount)
     return replace(found, has_more=False) if query.limit else found
 
 
-def _named(view: View, repository: str, ref: str, what: str) -> str:
+def _resolve_named(view: View, repository: str, ref: str, what: str) -> str:
     try:
         return resolve_commit(view.rows, repository, ref)
     except (NotFound, Refused) as error:
         raise type(error)(f"{what}: {error}") from error
 
 
-def _until(walk: Iterator[tuple[str, Commit]], stop_at: str) -> Iterator[tuple[str, Commit]]:
+def _stop_behind(
+    walk: Iterator[tuple[str, StoredCommit]], stop_at: str
+) -> Iterator[tuple[str, StoredCommit]]:
     for item in walk:
         yield item
         if item[0] == stop_at:
             return
 
 
-def _touches(view: View, repository: str, found: Commit, query: LogQuery) -> bool:
+def _does_touch(view: View, repository: str, found: StoredCommit, query: LogQuery) -> bool:
     """Whether a commit, merges apart, changed one of the objects or prefixes asked for."""
     if len(found.parents) != 1:
         return False
     before = get_commit(view.rows, repository, found.parents[0]).tree
     changed = (
-        not same(get(view.nodes, before, key), get(view.nodes, found.tree, key))
+        not is_same(get(view.nodes, before, key), get(view.nodes, found.tree, key))
         for key in query.objects
     )
     return any(changed) or any(
-        _under(view, before, found.tree, prefix) for prefix in query.prefixes
+        _changes_under(view, before, found.tree, prefix) for prefix in query.prefixes
     )
 
 
-def _under(view: View, before: str, after: str, prefix: str) -> bool:
+def _changes_under(view: View, before: str, after: str, prefix: str) -> bool:
     first = next(diff(view.nodes, before, after, prefix), None)
     return first is not None and first.key.startswith(prefix)

@@ -9,14 +9,14 @@ from hashlib import sha256
 
 import apsw
 
-from storage.embedded.sqlite import row_of, rows_of
+from storage.embedded.sqlite import fetch_all, fetch_first
 from storage.errors import Damaged, NotFound
 
 NS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class StoredCommit:
     """One commit. Its id is the SHA-256 of its body, so it can never change."""
 
     committer: str
@@ -47,9 +47,9 @@ def now_ns() -> int:
     return time.time_ns()
 
 
-def find_commit(connection: apsw.Connection, repository: str, commit: str) -> Commit | None:
+def find_commit(connection: apsw.Connection, repository: str, commit: str) -> StoredCommit | None:
     """The commit with this full id, if there is one. Raises: Damaged."""
-    row = row_of(
+    row = fetch_first(
         connection,
         "SELECT body FROM commits WHERE repository = ? AND id = ?",
         *(repository, commit),
@@ -58,7 +58,7 @@ def find_commit(connection: apsw.Connection, repository: str, commit: str) -> Co
         return None
     try:
         fields = json.loads(row[0])
-        found = Commit(**{**fields, "parents": tuple(fields["parents"])})
+        found = StoredCommit(**{**fields, "parents": tuple(fields["parents"])})
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(f"commit {commit} cannot be read: {error}") from error
     if found.id != commit:
@@ -66,7 +66,7 @@ def find_commit(connection: apsw.Connection, repository: str, commit: str) -> Co
     return found
 
 
-def get_commit(connection: apsw.Connection, repository: str, commit: str) -> Commit:
+def get_commit(connection: apsw.Connection, repository: str, commit: str) -> StoredCommit:
     """Raises: NotFound, Damaged."""
     found = find_commit(connection, repository, commit)
     if found is None:
@@ -74,10 +74,10 @@ def get_commit(connection: apsw.Connection, repository: str, commit: str) -> Com
     return found
 
 
-def commit_by_prefix(connection: apsw.Connection, repository: str, prefix: str) -> str | None:
+def find_by_prefix(connection: apsw.Connection, repository: str, prefix: str) -> str | None:
     """The one commit whose id starts so. Raises: NotFound if there are several."""
     start = prefix.lower()
-    rows = rows_of(
+    rows = fetch_all(
         connection,
         "SELECT id FROM commits WHERE repository = ? AND id >= ? AND id < ? LIMIT 2",
         *(repository, start, start + "g"),
@@ -87,7 +87,7 @@ def commit_by_prefix(connection: apsw.Connection, repository: str, prefix: str) 
     return rows[0][0] if rows else None
 
 
-def add_commit(connection: apsw.Connection, repository: str, commit: Commit) -> str:
+def add_commit(connection: apsw.Connection, repository: str, commit: StoredCommit) -> str:
     """Store it; its id."""
     connection.execute(
         "INSERT OR IGNORE INTO commits VALUES (?, ?, ?)", (repository, commit.id, commit.body())
@@ -95,18 +95,18 @@ def add_commit(connection: apsw.Connection, repository: str, commit: Commit) -> 
     return commit.id
 
 
-def log(
+def walk_log(
     connection: apsw.Connection,
     repository: str,
     head: str,
     *,
     first_parent: bool = False,
     since_ns: int | None = None,
-) -> Iterator[tuple[str, Commit]]:
+) -> Iterator[tuple[str, StoredCommit]]:
     """Ancestors of `head`, itself first, newest first by creation time."""
     seen = {head}
     first = get_commit(connection, repository, head)
-    waiting = [(-first.created_ns, _descending(head), head, first)]
+    waiting = [(-first.created_ns, _negate(head), head, first)]
     while waiting:
         *_, commit_id, commit = heapq.heappop(waiting)
         if since_ns is not None and commit.created_ns < since_ns:
@@ -116,33 +116,35 @@ def log(
             if parent not in seen:
                 seen.add(parent)
                 found = get_commit(connection, repository, parent)
-                heapq.heappush(waiting, (-found.created_ns, _descending(parent), parent, found))
+                heapq.heappush(waiting, (-found.created_ns, _negate(parent), parent, found))
 
 
-def merge_base(connection: apsw.Connection, repository: str, one: str, other: str) -> str | None:
+def find_merge_base(
+    connection: apsw.Connection, repository: str, one: str, other: str
+) -> str | None:
     """The best common ancestor, found from the highest generation down, as lakeFS does."""
     if one == other:
         return one
     reached = {one: 1, other: 2}
-    waiting = [_by_generation(connection, repository, commit) for commit in (one, other)]
+    waiting = [_order_by_generation(connection, repository, commit) for commit in (one, other)]
     heapq.heapify(waiting)
     while waiting:
         *_, commit_id, parents = heapq.heappop(waiting)
         for parent in parents:
             if parent not in reached:
-                heapq.heappush(waiting, _by_generation(connection, repository, parent))
+                heapq.heappush(waiting, _order_by_generation(connection, repository, parent))
             reached[parent] = reached.get(parent, 0) | reached[commit_id]
             if reached[parent] == 3:
                 return parent
     return None
 
 
-def _by_generation(
+def _order_by_generation(
     connection: apsw.Connection, repository: str, commit: str
 ) -> tuple[int, int, str, tuple[str, ...]]:
     found = get_commit(connection, repository, commit)
     return -found.generation, -found.created_ns, commit, found.parents
 
 
-def _descending(commit: str) -> int:
+def _negate(commit: str) -> int:
     return -int(commit, 16)

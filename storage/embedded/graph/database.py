@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from storage.embedded.disk import Health, disk_full
+from storage.embedded.disk import Health, describe_full_disk
 from storage.embedded.sqlite import connect
 from storage.errors import Damaged, StorageError
 
@@ -89,7 +89,7 @@ class Database:
         try:
             yield connection
         except (apsw.CorruptError, apsw.NotADBError) as error:
-            raise damaged_graph(self._path, str(error)) from error
+            raise describe_damage(self._path, str(error)) from error
         finally:
             connection.execute("ROLLBACK")
             with self._idle_lock:
@@ -180,11 +180,11 @@ class Database:
 
     def _translate(self, error: BaseException) -> BaseException:
         if isinstance(error, apsw.FullError) or _is_no_room(error):
-            return disk_full()
+            return describe_full_disk()
         if isinstance(error, apsw.IOError):
             return self._health.stop(error)
         if isinstance(error, apsw.CorruptError | apsw.NotADBError):
-            return damaged_graph(self._path, str(error))
+            return describe_damage(self._path, str(error))
         return error
 
 
@@ -197,10 +197,10 @@ def check_version(path: Path, connection: apsw.Connection) -> None:
     """Raises: Damaged if this code cannot read a graph of its schema version."""
     version = int(connection.pragma("user_version"))
     if not 0 <= version <= SCHEMA_VERSION:
-        raise damaged_graph(path, f"schema version {version}")
+        raise describe_damage(path, f"schema version {version}")
 
 
-def damaged_graph(path: Path, cause: str) -> StorageError:
+def describe_damage(path: Path, cause: str) -> StorageError:
     """The refusal of a file that is no sound graph."""
     return Damaged(
         f"{path} is not a sound lake: {cause}",
@@ -216,9 +216,9 @@ def _open(path: Path) -> apsw.Connection:
         verdict = connection.pragma("quick_check", 1)
         check_version(path, connection)
     except (apsw.NotADBError, apsw.CorruptError) as error:
-        raise damaged_graph(path, str(error)) from error
+        raise describe_damage(path, str(error)) from error
     if verdict != "ok":
-        raise damaged_graph(path, str(verdict))
+        raise describe_damage(path, str(verdict))
     # Not at every start: a full disk must not keep a lake from being read.
     if not _is_current(connection):
         connection.execute(f"BEGIN; {SCHEMA} COMMIT;")

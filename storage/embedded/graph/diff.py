@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import Enum
 
 from storage.embedded.errors import MergeConflict
-from storage.embedded.graph.ranges import Entry
+from storage.embedded.graph.ranges import ObjectEntry
 from storage.embedded.graph.tree import (
     Edit,
     Item,
     Nodes,
-    differing,
     get,
+    scan_differing,
     scan_ranges,
 )
 
@@ -30,48 +30,53 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class KeyDifference:
     """One key whose identity differs; `before` or `after` is None where the key is absent."""
 
     key: str
-    before: Entry | None
-    after: Entry | None
+    before: ObjectEntry | None
+    after: ObjectEntry | None
     kind: Kind
 
 
-def difference(key: str, before: Entry | None, after: Entry | None) -> Difference:
+def make_difference(
+    key: str, before: ObjectEntry | None, after: ObjectEntry | None
+) -> KeyDifference:
     """The difference between two entries that are known to differ."""
     kind = Kind.ADDED if before is None else Kind.REMOVED if after is None else Kind.CHANGED
-    return Difference(key, before, after, kind)
+    return KeyDifference(key, before, after, kind)
 
 
-def same(one: Entry | None, other: Entry | None) -> bool:
+def is_same(one: ObjectEntry | None, other: ObjectEntry | None) -> bool:
     """Whether a merge sees no difference between these."""
     return (one and one.identity) == (other and other.identity)
 
 
-def diff(nodes: Nodes, left: str, right: str, start: str = "") -> Iterator[Difference]:
+def diff(nodes: Nodes, left: str, right: str, start: str = "") -> Iterator[KeyDifference]:
     """What changes from `left` to `right`, in key order, from `start` on."""
-    only_left, only_right = list(differing(nodes, left, right)), list(differing(nodes, right, left))
+    only_left, only_right = (
+        list(scan_differing(nodes, left, right)),
+        list(scan_differing(nodes, right, left)),
+    )
     before, after = scan_ranges(nodes, only_left, start), scan_ranges(nodes, only_right, start)
-    for key, old, new in paired(before, after):
-        if not same(old, new):
-            yield difference(key, old, new)
+    for key, old, new in pair_up(before, after):
+        if not is_same(old, new):
+            yield make_difference(key, old, new)
 
 
 def compare(
     nodes: Nodes, base: str, source: str, target: str, start: str = ""
-) -> Iterator[Difference]:
+) -> Iterator[KeyDifference]:
     """What merging `source` into `target` would change there, conflicts named as such."""
     for found in diff(nodes, target, source, start):
         origin = get(nodes, base, found.key)
-        if same(origin, found.before):
+        if is_same(origin, found.before):
             yield found
-        elif not same(origin, found.after):
-            yield Difference(found.key, found.before, found.after, Kind.CONFLICT)
+        elif not is_same(origin, found.after):
+            yield KeyDifference(found.key, found.before, found.after, Kind.CONFLICT)
 
 
-def merge_edits(
+def plan_merge(
     nodes: Nodes, base: str, source: str, target: str, strategy: str | None
 ) -> list[Edit]:
     """The edits that bring `source`'s changes since `base` into `target`.
@@ -88,9 +93,9 @@ def merge_edits(
     return edits
 
 
-def paired(
+def pair_up(
     left: Iterator[Item], right: Iterator[Item]
-) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+) -> Iterator[tuple[str, ObjectEntry | None, ObjectEntry | None]]:
     """Both sorted streams side by side, by key."""
     one, two = next(left, None), next(right, None)
     while one is not None or two is not None:

@@ -8,21 +8,27 @@ merge therefore stalls nobody, and no reader ever sees half of one.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from storage.embedded.errors import Contended, naming
+from storage.embedded.errors import Contended, name_failure
 from storage.embedded.graph.commits import (
     NS,
-    Commit,
+    StoredCommit,
     add_commit,
     get_commit,
-    log,
     now_ns,
+    walk_log,
 )
-from storage.embedded.graph.diff import merge_edits, same
-from storage.embedded.graph.objects import merge_points
-from storage.embedded.graph.refs import Branch, check_branch, check_ref, get_branch, resolve_commit
-from storage.embedded.graph.repositories import changeable, committable, writable
-from storage.embedded.graph.staging import drop, newest, staged_now, uncommitted
-from storage.embedded.graph.tree import edit, get, same_tree
+from storage.embedded.graph.diff import is_same, plan_merge
+from storage.embedded.graph.objects import find_merge_points
+from storage.embedded.graph.refs import (
+    BranchRow,
+    check_branch,
+    check_ref,
+    get_branch,
+    resolve_commit,
+)
+from storage.embedded.graph.repositories import check_changeable, check_committable, check_writable
+from storage.embedded.graph.staging import drop, find_newest, read_staged, scan_uncommitted
+from storage.embedded.graph.tree import edit_tree, get, is_same_tree
 from storage.embedded.graph.version_graph import VersionGraph, View, store_nodes
 from storage.errors import Conflict, Refused
 
@@ -49,8 +55,8 @@ class Message:
 class Planned:
     """A commit worked out on a snapshot, ready to publish."""
 
-    branch: Branch
-    commit: Commit
+    branch: BranchRow
+    commit: StoredCommit
     nodes: Mapping[str, bytes]
     staged_upto: int
     keep_newer: bool
@@ -59,24 +65,24 @@ class Planned:
 
 def commit(
     graph: VersionGraph, repository: str, branch: str, message: Message
-) -> tuple[str, Commit]:
+) -> tuple[str, StoredCommit]:
     """Commit what is staged on `branch`. Raises: Refused if that is nothing, Forbidden."""
     check_branch(branch)
 
     def plan(view: View) -> Planned:
-        committable(view.rows, repository, branch, force=message.force)
+        check_committable(view.rows, repository, branch, force=message.force)
         found = get_branch(view.rows, repository, branch)
         head = get_commit(view.rows, repository, found.head)
-        staged = staged_now(view.rows, found.area)
+        staged = read_staged(view.rows, found.area)
         effective = [
             (key, value)
             for key, value in staged.edits
-            if not same(get(view.nodes, head.tree, key), value)
+            if not is_same(get(view.nodes, head.tree, key), value)
         ]
         if not effective and not message.allow_empty:
             raise Refused(f"commit: {NO_CHANGES}")
-        tree = edit(view.nodes, head.tree, effective)
-        made = _commit(message, [found.head], tree, head.generation)
+        tree = edit_tree(view.nodes, head.tree, effective)
+        made = _make_commit(message, [found.head], tree, head.generation)
         return Planned(found, made, view.nodes.made, staged.upto, keep_newer=True)
 
     return _publish(graph, repository, branch, plan)
@@ -102,22 +108,22 @@ def merge(
     told = replace(message, text=text, metadata=metadata)
 
     def plan(view: View) -> Planned:
-        changeable(view.rows, repository, force=message.force)
-        found, upto = _clean(view, repository, destination)
-        with naming(f"update branch {destination}"):
-            base_id, theirs_id, ours_id = merge_points(
+        check_changeable(view.rows, repository, force=message.force)
+        found, upto = _require_clean(view, repository, destination)
+        with name_failure(f"update branch {destination}"):
+            base_id, theirs_id, ours_id = find_merge_points(
                 view, repository, source=source, target=destination
             )
         base, theirs, ours = (
             get_commit(view.rows, repository, commit_id)
             for commit_id in (base_id, theirs_id, ours_id)
         )
-        unchanged = same_tree(view.nodes, theirs.tree, base.tree)
-        if unchanged and not _newly_empty(view, repository, base_id, theirs_id):
+        unchanged = is_same_tree(view.nodes, theirs.tree, base.tree)
+        if unchanged and not _is_newly_empty(view, repository, base_id, theirs_id):
             _refuse_unchanged(destination, message)
-        tree = _merged(view, base.tree, theirs.tree, ours.tree, strategy)
+        tree = _merge_trees(view, base.tree, theirs.tree, ours.tree, strategy)
         parents = [ours_id] if squash else [ours_id, theirs_id]
-        made = _commit(told, parents, tree, max(ours.generation, theirs.generation))
+        made = _make_commit(told, parents, tree, max(ours.generation, theirs.generation))
         return Planned(found, made, view.nodes.made, upto, keep_newer=False)
 
     return _publish(graph, repository, destination, plan)[0]
@@ -139,21 +145,21 @@ def revert(
         raise Refused("argument parentNumber: invalid value: validation error")
 
     def plan(view: View) -> Planned:
-        changeable(view.rows, repository, force=message.force)
-        with naming(f"get commit from ref {ref}"):
+        check_changeable(view.rows, repository, force=message.force)
+        with name_failure(f"get commit from ref {ref}"):
             undone_id = resolve_commit(view.rows, repository, ref)
         undone = get_commit(view.rows, repository, undone_id)
-        parent = _parent(undone, parent_number)
-        found, upto = _clean(view, repository, branch)
+        parent = _find_parent(undone, parent_number)
+        found, upto = _require_clean(view, repository, branch)
         head = get_commit(view.rows, repository, found.head)
         before = get_commit(view.rows, repository, parent).tree if parent else ""
-        if same_tree(view.nodes, before, undone.tree) and not message.allow_empty:
+        if is_same_tree(view.nodes, before, undone.tree) and not message.allow_empty:
             raise Refused(f"update branch: {NO_CHANGES}")
-        with naming("update branch"):
-            tree = _merged(view, undone.tree, before, head.tree, "")
-        if same_tree(view.nodes, tree, head.tree) and not message.allow_empty:
+        with name_failure("update branch"):
+            tree = _merge_trees(view, undone.tree, before, head.tree, "")
+        if is_same_tree(view.nodes, tree, head.tree) and not message.allow_empty:
             raise Refused(f"update branch: {NO_CHANGES}")
-        made = _commit(message, [found.head], tree, head.generation)
+        made = _make_commit(message, [found.head], tree, head.generation)
         return Planned(found, made, view.nodes.made, upto, keep_newer=False)
 
     return _publish(graph, repository, branch, plan)[0]
@@ -165,10 +171,10 @@ def hard_reset(graph: VersionGraph, repository: str, branch: str, ref: str, *, f
     check_ref(ref)
 
     def job(view: View) -> None:
-        committable(view.rows, repository, branch, force=force)
-        writable(view.rows, repository, branch, force=force)
-        found, _ = _clean(view, repository, branch)
-        with naming(f"hard-reset {branch} to {ref}"):
+        check_committable(view.rows, repository, branch, force=force)
+        check_writable(view.rows, repository, branch, force=force)
+        found, _ = _require_clean(view, repository, branch)
+        with name_failure(f"hard-reset {branch} to {ref}"):
             target = resolve_commit(view.rows, repository, ref)
         drop(view.rows, found.area)
         _move(view, repository, branch, target)
@@ -179,7 +185,7 @@ def hard_reset(graph: VersionGraph, repository: str, branch: str, ref: str, *, f
 
 def _publish(
     graph: VersionGraph, repository: str, branch: str, plan: Callable[[View], Planned]
-) -> tuple[str, Commit]:
+) -> tuple[str, StoredCommit]:
     with graph.turn(repository, branch), graph.publishing.share():
         for _ in range(TRIES):
             planned = graph.read(plan)
@@ -193,7 +199,7 @@ def _apply(view: View, repository: str, planned: Planned) -> bool:
     found = get_branch(view.rows, repository, planned.branch.name)
     if (found.head, found.area) != (planned.branch.head, planned.branch.area):
         return False
-    if not planned.keep_newer and newest(view.rows, found.area) > planned.staged_upto:
+    if not planned.keep_newer and find_newest(view.rows, found.area) > planned.staged_upto:
         return False
     store_nodes(view, planned.nodes)
     drop(view.rows, found.area, planned.staged_upto)
@@ -207,13 +213,13 @@ def _move(view: View, repository: str, branch: str, head: str) -> None:
     )
 
 
-def _clean(view: View, repository: str, branch: str) -> tuple[Branch, int]:
+def _require_clean(view: View, repository: str, branch: str) -> tuple[BranchRow, int]:
     """The branch and its newest staged version. Raises: Refused if it has uncommitted changes."""
     found = get_branch(view.rows, repository, branch)
     tree = get_commit(view.rows, repository, found.head).tree
-    if next(uncommitted(view.rows, view.nodes, tree, found.area), None):
+    if next(scan_uncommitted(view.rows, view.nodes, tree, found.area), None):
         raise Refused(DIRTY)
-    return found, newest(view.rows, found.area)
+    return found, find_newest(view.rows, found.area)
 
 
 def _refuse_unchanged(destination: str, message: Message) -> None:
@@ -221,28 +227,32 @@ def _refuse_unchanged(destination: str, message: Message) -> None:
         raise Refused(f"update branch {destination}: {NO_CHANGES}")
 
 
-def _newly_empty(view: View, repository: str, base: str, commit: str) -> bool:
+def _is_newly_empty(view: View, repository: str, base: str, commit: str) -> bool:
     """Whether there were objects between the two and all are deleted again.
 
     To lakeFS that is not the empty tree of a new repository: it merges, and changes nothing.
     """
-    return _emptied(view, repository, commit) and not _emptied(view, repository, base)
+    return _is_emptied(view, repository, commit) and not _is_emptied(view, repository, base)
 
 
-def _emptied(view: View, repository: str, commit: str) -> bool:
-    commits = log(view.rows, repository, commit)
+def _is_emptied(view: View, repository: str, commit: str) -> bool:
+    commits = walk_log(view.rows, repository, commit)
     return not next(commits)[1].tree and any(found.tree for _, found in commits)
 
 
-def _merged(view: View, base: str, source: str, target: str, strategy: str) -> str:
+def _merge_trees(view: View, base: str, source: str, target: str, strategy: str) -> str:
     if target == base:
         return source
-    return edit(view.nodes, target, merge_edits(view.nodes, base, source, target, strategy or None))
+    return edit_tree(
+        view.nodes, target, plan_merge(view.nodes, base, source, target, strategy or None)
+    )
 
 
-def _commit(message: Message, parents: Sequence[str], tree: str, generation: int) -> Commit:
+def _make_commit(
+    message: Message, parents: Sequence[str], tree: str, generation: int
+) -> StoredCommit:
     created_ns = now_ns() if message.date_s is None else message.date_s * NS
-    return Commit(
+    return StoredCommit(
         committer=message.committer,
         created_ns=created_ns,
         generation=generation + 1,
@@ -253,7 +263,7 @@ def _commit(message: Message, parents: Sequence[str], tree: str, generation: int
     )
 
 
-def _parent(undone: Commit, number: int) -> str:
+def _find_parent(undone: StoredCommit, number: int) -> str:
     if len(undone.parents) > 1 and number == 0:
         raise Conflict("must specify 1-based parent number for reverting merge commit")
     if number > len(undone.parents):

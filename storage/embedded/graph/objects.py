@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
-from storage.embedded.errors import NoMergeBase, PreconditionFailed, Unsupported, naming
-from storage.embedded.graph.commits import get_commit, merge_base
-from storage.embedded.graph.diff import Difference, compare, diff
-from storage.embedded.graph.paging import Folded, Page, Window, grouped, page
-from storage.embedded.graph.ranges import Entry
+from storage.embedded.errors import NoMergeBase, PreconditionFailed, Unsupported, name_failure
+from storage.embedded.graph.commits import find_merge_base, get_commit
+from storage.embedded.graph.diff import KeyDifference, compare, diff
+from storage.embedded.graph.paging import Folded, KeyWindow, Page, group_keys, take_page
+from storage.embedded.graph.ranges import ObjectEntry
 from storage.embedded.graph.refs import (
-    Branch,
+    BranchRow,
     Resolved,
     check_branch,
     check_path,
@@ -20,16 +20,16 @@ from storage.embedded.graph.refs import (
     resolve,
     resolve_commit,
 )
-from storage.embedded.graph.repositories import get_repository, writable
+from storage.embedded.graph.repositories import check_writable, get_repository
 from storage.embedded.graph.staging import (
     diff_with_staged,
+    find_visible,
     overlay,
     remove,
+    scan_uncommitted,
     stage,
-    uncommitted,
-    visible,
 )
-from storage.embedded.graph.tree import Item, past_prefix
+from storage.embedded.graph.tree import Item, find_key_behind
 from storage.embedded.graph.version_graph import View
 from storage.errors import NotFound
 
@@ -37,19 +37,19 @@ HOOKS = "_lakefs_actions/"
 MAX_DELETED = 1000
 
 
-def find_object(view: View, repository: str, ref: str, path: str) -> Entry:
+def find_object(view: View, repository: str, ref: str, path: str) -> ObjectEntry:
     """The entry that `ref` shows at `path`. Raises: NotFound, Refused."""
     check_ref(ref)
     check_path(path)
     get_repository(view.rows, repository)
     found = resolve(view.rows, repository, ref)
-    value = _visible(view, repository, found, path)
+    value = _find_visible(view, repository, found, path)
     if value is None:
         raise NotFound("not found")
     return value
 
 
-def list_objects(view: View, repository: str, ref: str, window: Window) -> Page[Item | Folded]:
+def list_objects(view: View, repository: str, ref: str, window: KeyWindow) -> Page[Item | Folded]:
     """A page of what `ref` shows, in byte order."""
     check_ref(ref)
     get_repository(view.rows, repository)
@@ -57,8 +57,8 @@ def list_objects(view: View, repository: str, ref: str, window: Window) -> Page[
     tree = get_commit(view.rows, repository, found.commit).tree
     area = found.branch.area if found.branch else None
     walk = partial(overlay, view.rows, view.nodes, tree, area)
-    found_keys = grouped(walk, _key, window)
-    return page(found_keys, window.amount)
+    found_keys = group_keys(walk, _get_key, window)
+    return take_page(found_keys, window.amount)
 
 
 def check_upload(
@@ -67,14 +67,14 @@ def check_upload(
     """Refuse before any byte is taken what `put_object` would refuse after the last."""
     found = check_destination(view, repository, branch)
     check_path(path)
-    writable(view.rows, repository, branch, force=force)
+    check_writable(view.rows, repository, branch, force=force)
     if path.startswith(HOOKS):
         raise Unsupported(f"the embedded lakeFS runs no hooks, so it takes no {HOOKS} files")
-    if absent and _on_branch(view, repository, found, path) is not None:
+    if absent and _find_on_branch(view, repository, found, path) is not None:
         raise PreconditionFailed("path already exists")
 
 
-def check_destination(view: View, repository: str, branch: str) -> Branch:
+def check_destination(view: View, repository: str, branch: str) -> BranchRow:
     """The branch that an upload or a copy goes to. Raises: Refused, NotFound."""
     get_repository(view.rows, repository)
     check_branch(branch, argument="name")
@@ -89,7 +89,7 @@ def put_object(
     repository: str,
     branch: str,
     path: str,
-    value: Entry,
+    value: ObjectEntry,
     *,
     force: bool = False,
     absent: bool = False,
@@ -106,7 +106,7 @@ def copy_object(
     *,
     force: bool = False,
     metadata: dict[str, str] | None = None,
-) -> Entry:
+) -> ObjectEntry:
     """Stage the entry of `source` at `target`, both (repository, ref, path)."""
     check_destination(view, *target[:2])
     found = find_object(view, *source)
@@ -123,9 +123,9 @@ def update_metadata(
     """Replace the user metadata of the object that the branch shows."""
     check_branch(branch)
     check_path(path)
-    writable(view.rows, repository, branch)
+    check_writable(view.rows, repository, branch)
     found = get_branch(view.rows, repository, branch)
-    value = _on_branch(view, repository, found, path)
+    value = _find_on_branch(view, repository, found, path)
     if value is None:
         where = f"{repository}/{branch}/{path}"
         raise NotFound(f"update user metadata on {where}: not found")
@@ -139,7 +139,7 @@ def delete_objects(
     check_branch(branch)
     for path in paths:
         check_path(path)
-    writable(view.rows, repository, branch, force=force)
+    check_writable(view.rows, repository, branch, force=force)
     found = get_branch(view.rows, repository, branch)
     tree = get_commit(view.rows, repository, found.head).tree
     for path in paths:
@@ -147,85 +147,91 @@ def delete_objects(
 
 
 def diff_uncommitted(
-    view: View, repository: str, branch: str, window: Window
-) -> Page[Difference | Folded]:
+    view: View, repository: str, branch: str, window: KeyWindow
+) -> Page[KeyDifference | Folded]:
     """A page of what a commit on `branch` would record."""
     check_branch(branch)
     get_repository(view.rows, repository)
     found = get_branch(view.rows, repository, branch)
     tree = get_commit(view.rows, repository, found.head).tree
-    return _diff_page(partial(uncommitted, view.rows, view.nodes, tree, found.area), window)
+    return _take_diff_page(
+        partial(scan_uncommitted, view.rows, view.nodes, tree, found.area), window
+    )
 
 
 def diff_two_dot(
-    view: View, repository: str, left: str, right: str, window: Window
-) -> Page[Difference | Folded]:
+    view: View, repository: str, left: str, right: str, window: KeyWindow
+) -> Page[KeyDifference | Folded]:
     """A page of what changes from `left` to `right`; `right` may be a staging area (`main$`)."""
     check_ref(left, argument="left")
     check_ref(right, argument="right")
     get_repository(view.rows, repository)
-    before = _tree(view, repository, resolve_commit(view.rows, repository, left))
+    before = _find_tree(view, repository, resolve_commit(view.rows, repository, left))
     found = resolve(view.rows, repository, right)
-    after = _tree(view, repository, found.commit)
+    after = _find_tree(view, repository, found.commit)
     if found.staging_only and found.branch:
         area = found.branch.area
         walk = partial(diff_with_staged, view.rows, view.nodes, before, after, area)
     else:
         walk = partial(diff, view.nodes, before, after)
-    return _diff_page(walk, window)
+    return _take_diff_page(walk, window)
 
 
 def diff_three_dot(
-    view: View, repository: str, left: str, right: str, window: Window
-) -> Page[Difference | Folded]:
+    view: View, repository: str, left: str, right: str, window: KeyWindow
+) -> Page[KeyDifference | Folded]:
     """A page of what merging `right` into `left` would change."""
     check_ref(left, argument="left")
     check_ref(right, argument="right")
-    base, source, target = merge_points(view, repository, source=right, target=left)
-    trees = [_tree(view, repository, commit) for commit in (base, source, target)]
-    return _diff_page(partial(compare, view.nodes, *trees), window)
+    base, source, target = find_merge_points(view, repository, source=right, target=left)
+    trees = [_find_tree(view, repository, commit) for commit in (base, source, target)]
+    return _take_diff_page(partial(compare, view.nodes, *trees), window)
 
 
-def merge_points(view: View, repository: str, *, source: str, target: str) -> tuple[str, str, str]:
+def find_merge_points(
+    view: View, repository: str, *, source: str, target: str
+) -> tuple[str, str, str]:
     """The commits of the merge base, the source and the target. Raises: NoMergeBase."""
     get_repository(view.rows, repository)
-    with naming(f"get commit by ref {source}"):
+    with name_failure(f"get commit by ref {source}"):
         theirs = resolve_commit(view.rows, repository, source)
-    with naming(f"get commit by branch {target}"):
+    with name_failure(f"get commit by branch {target}"):
         ours = resolve_commit(view.rows, repository, target)
-    base = merge_base(view.rows, repository, theirs, ours)
+    base = find_merge_base(view.rows, repository, theirs, ours)
     if base is None:
         raise NoMergeBase("no merge base")
     return base, theirs, ours
 
 
-def _on_branch(view: View, repository: str, branch: Branch, path: str) -> Entry | None:
-    return _visible(view, repository, Resolved(branch.head, branch), path)
+def _find_on_branch(
+    view: View, repository: str, branch: BranchRow, path: str
+) -> ObjectEntry | None:
+    return _find_visible(view, repository, Resolved(branch.head, branch), path)
 
 
-def _visible(view: View, repository: str, found: Resolved, path: str) -> Entry | None:
-    tree = _tree(view, repository, found.commit)
+def _find_visible(view: View, repository: str, found: Resolved, path: str) -> ObjectEntry | None:
+    tree = _find_tree(view, repository, found.commit)
     area = found.branch.area if found.branch else None
-    return visible(view.rows, view.nodes, tree, area, path)
+    return find_visible(view.rows, view.nodes, tree, area, path)
 
 
-def _tree(view: View, repository: str, commit: str) -> str:
+def _find_tree(view: View, repository: str, commit: str) -> str:
     return get_commit(view.rows, repository, commit).tree
 
 
-def _diff_page(
-    walk: Callable[[str], Iterator[Difference]], window: Window
-) -> Page[Difference | Folded]:
+def _take_diff_page(
+    walk: Callable[[str], Iterator[KeyDifference]], window: KeyWindow
+) -> Page[KeyDifference | Folded]:
     start = window.after
     if window.delimiter and start.endswith(window.delimiter):
-        start = past_prefix(start) or start
-    found = grouped(lambda at: walk(max(at, start)), _changed_key, window)
-    return page(found, window.amount)
+        start = find_key_behind(start) or start
+    found = group_keys(lambda at: walk(max(at, start)), _get_changed_key, window)
+    return take_page(found, window.amount)
 
 
-def _key(item: Item) -> str:
+def _get_key(item: Item) -> str:
     return item[0]
 
 
-def _changed_key(found: Difference) -> str:
+def _get_changed_key(found: KeyDifference) -> str:
     return found.key

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
-from storage.embedded.graph.tree import past_prefix
+from storage.embedded.graph.tree import find_key_behind
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class Page(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class KeyWindow:
     """Which part of the keys a listing shows."""
 
     prefix: str = ""
@@ -35,14 +35,14 @@ class Folded:
     prefix: str
 
 
-def page(found: Iterable[T], amount: int) -> Page[T]:
+def take_page(found: Iterable[T], amount: int) -> Page[T]:
     """The first `amount` of `found`."""
     taken = list(islice(found, amount + 1))
     return Page(taken[:amount], len(taken) > amount)
 
 
-def grouped(
-    walk: Callable[[str], Iterator[T]], key_of: Callable[[T], str], window: Window
+def group_keys(
+    walk: Callable[[str], Iterator[T]], key_of: Callable[[T], str], window: KeyWindow
 ) -> Iterator[T | Folded]:
     """What `walk` finds in the window, with keys beyond a delimiter folded into their prefix.
 
@@ -64,10 +64,10 @@ def grouped(
             return
         if folded.prefix != window.after:
             yield folded
-        start = past_prefix(folded.prefix)
+        start = find_key_behind(folded.prefix)
 
 
-def fold(key: str, window: Window) -> Folded | None:
+def fold(key: str, window: KeyWindow) -> Folded | None:
     """The common prefix that stands for `key`, if a delimiter follows the window's prefix."""
     if not window.delimiter:
         return None

@@ -26,7 +26,7 @@ _COMPRESSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ObjectEntry:
     """One object: where its bytes are and what a client may ask about it."""
 
     digest: str
@@ -39,9 +39,9 @@ class Entry:
     identity: str
     """What makes two versions of an object the same to a diff or a merge."""
 
-    def with_metadata(self, metadata: dict[str, str]) -> "Entry":
+    def with_metadata(self, metadata: dict[str, str]) -> "ObjectEntry":
         """The same bytes with other user metadata."""
-        return entry(
+        return make_entry(
             digest=self.digest,
             etag=self.etag,
             size=self.size,
@@ -57,7 +57,7 @@ class Range:
 
     id: str
     keys: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ObjectEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class RangeRef:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class GroupIndex:
     """The ranges of one group in key order."""
 
     id: str
@@ -89,7 +89,7 @@ class Root:
 EMPTY = Root("", ())
 
 
-def entry(
+def make_entry(
     *,
     digest: str,
     etag: str,
@@ -97,22 +97,22 @@ def entry(
     content_type: str,
     modified_s: int,
     metadata: dict[str, str],
-) -> Entry:
+) -> ObjectEntry:
     """An entry with its identity worked out."""
     facts = [digest, etag, size, content_type, sorted(metadata.items())]
-    identity = sha256(_json(facts)).hexdigest()
-    return Entry(digest, etag, size, content_type, modified_s, metadata, identity)
+    identity = sha256(_to_json(facts)).hexdigest()
+    return ObjectEntry(digest, etag, size, content_type, modified_s, metadata, identity)
 
 
-def entry_text(value: Entry) -> str:
+def encode_entry(value: ObjectEntry) -> str:
     """The entry as the staging table keeps it."""
-    return _json(_row(value)).decode()
+    return _to_json(_to_row(value)).decode()
 
 
-def entry_from_text(text: str) -> Entry:
+def decode_entry(text: str) -> ObjectEntry:
     """The reverse of `entry_text`. Raises: Damaged."""
     try:
-        return Entry(*json.loads(text))
+        return ObjectEntry(*json.loads(text))
     except (ValueError, TypeError) as error:
         raise Damaged(f"uncommitted data cannot be read: {error}: {text[:80]!r}") from error
 
@@ -127,71 +127,71 @@ def ends_group(key: str) -> bool:
     return _hash(key) % (RANGE_KEYS * GROUP_RANGES) == 0
 
 
-def cut(items: Iterable[tuple[str, Entry]]) -> Iterator[Range]:
+def cut(items: Iterable[tuple[str, ObjectEntry]]) -> Iterator[Range]:
     """Ranges of sorted items; only the last may lack a cutting key at its end."""
-    run: list[tuple[str, Entry]] = []
+    run: list[tuple[str, ObjectEntry]] = []
     for key, value in items:
         run.append((key, value))
         if ends_range(key):
-            yield _range(run)
+            yield _make_range(run)
             run = []
     if run:
-        yield _range(run)
+        yield _make_range(run)
 
 
-def cut_groups(ranges: Iterable[RangeRef]) -> Iterator[Index]:
+def cut_groups(ranges: Iterable[RangeRef]) -> Iterator[GroupIndex]:
     """Groups of neighbouring ranges; only the last may lack a cutting key at its end."""
     run: list[RangeRef] = []
     for ref in ranges:
         run.append(ref)
         if ends_group(ref.last):
-            yield index_of(run)
+            yield make_index(run)
             run = []
     if run:
-        yield index_of(run)
+        yield make_index(run)
 
 
-def index_of(ranges: Sequence[RangeRef]) -> Index:
+def make_index(ranges: Sequence[RangeRef]) -> GroupIndex:
     """The group of these ranges."""
-    return Index(_list_id(b"index", ranges), tuple(ranges))
+    return GroupIndex(_hash_refs(b"index", ranges), tuple(ranges))
 
 
-def root_of(groups: Sequence[RangeRef]) -> Root:
+def make_root(groups: Sequence[RangeRef]) -> Root:
     """The tree of these groups."""
     if len(groups) < 2:
         return Root(groups[0].id, tuple(groups)) if groups else EMPTY
-    return Root(_list_id(b"root", groups), tuple(groups))
+    return Root(_hash_refs(b"root", groups), tuple(groups))
 
 
 def encode_range(value: Range) -> bytes:
     """The stored form."""
-    rows = [[key, *_row(item)] for key, item in zip(value.keys, value.entries, strict=True)]
-    return zlib.compress(_json(rows), _COMPRESSION)
+    rows = [[key, *_to_row(item)] for key, item in zip(value.keys, value.entries, strict=True)]
+    return zlib.compress(_to_json(rows), _COMPRESSION)
 
 
 def decode_range(node: str, body: bytes) -> Range:
     """The range stored under `node`. Raises: Damaged if the body is not that range."""
     rows = _unpack(node, body)
-    items = [(row[0], Entry(*row[1:])) for row in rows]
-    found = _range(items)
+    items = [(row[0], ObjectEntry(*row[1:])) for row in rows]
+    found = _make_range(items)
     if found.id != node:
         raise Damaged(f"range {node} holds other keys than were written")
     return found
 
 
-def encode_index(value: Index) -> bytes:
+def encode_index(value: GroupIndex) -> bytes:
     """The stored form."""
-    return zlib.compress(_json(_listed(value.ranges)), _COMPRESSION)
+    return zlib.compress(_to_json(_to_rows(value.ranges)), _COMPRESSION)
 
 
 def encode_root(value: Root) -> bytes:
     """The stored form of a root over several groups."""
-    return zlib.compress(_json({"groups": _listed(value.groups)}), _COMPRESSION)
+    return zlib.compress(_to_json({"groups": _to_rows(value.groups)}), _COMPRESSION)
 
 
-def decode_index(node: str, body: bytes) -> Index:
+def decode_index(node: str, body: bytes) -> GroupIndex:
     """The index stored under `node`. Raises: Damaged if the body is not that index."""
-    found = _index(_unpack(node, body))
+    found = _read_index(_unpack(node, body))
     if found is None or found.id != node:
         raise Damaged(f"index {node} holds other ranges than were written")
     return found
@@ -200,31 +200,31 @@ def decode_index(node: str, body: bytes) -> Index:
 def decode_root(node: str, body: bytes) -> Root:
     """The tree stored under `node`. Raises: Damaged if the body is not that tree."""
     rows = _unpack(node, body)
-    if index := _index(rows):
+    if index := _read_index(rows):
         found = Root(index.id, (RangeRef(index.id, index.ranges[0].first, index.ranges[-1].last),))
     else:
-        found = root_of([RangeRef(*row) for row in rows.get("groups", ())])
+        found = make_root([RangeRef(*row) for row in rows.get("groups", ())])
     if found.id != node:
         raise Damaged(f"tree {node} holds other groups than were written")
     return found
 
 
-def _index(rows: Any) -> Index | None:
+def _read_index(rows: Any) -> GroupIndex | None:
     """The index that an unpacked body lists, if it is one."""
-    return index_of([RangeRef(*row) for row in rows]) if isinstance(rows, list) else None
+    return make_index([RangeRef(*row) for row in rows]) if isinstance(rows, list) else None
 
 
-def _range(items: Sequence[tuple[str, Entry]]) -> Range:
+def _make_range(items: Sequence[tuple[str, ObjectEntry]]) -> Range:
     keys, entries = zip(*items, strict=True)
     named = [text for key, value in items for text in (key, value.identity)]
-    return Range(sha256(b"range" + _json(named)).hexdigest(), keys, entries)
+    return Range(sha256(b"range" + _to_json(named)).hexdigest(), keys, entries)
 
 
-def _list_id(kind: bytes, refs: Sequence[RangeRef]) -> str:
-    return sha256(kind + _json(_listed(refs))).hexdigest()
+def _hash_refs(kind: bytes, refs: Sequence[RangeRef]) -> str:
+    return sha256(kind + _to_json(_to_rows(refs))).hexdigest()
 
 
-def _listed(refs: Sequence[RangeRef]) -> list[list[str]]:
+def _to_rows(refs: Sequence[RangeRef]) -> list[list[str]]:
     return [[ref.id, ref.first, ref.last] for ref in refs]
 
 
@@ -232,7 +232,7 @@ def _hash(key: str) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=4).digest())
 
 
-def _row(value: Entry) -> list[object]:
+def _to_row(value: ObjectEntry) -> list[object]:
     return [
         value.digest,
         value.etag,
@@ -244,7 +244,7 @@ def _row(value: Entry) -> list[object]:
     ]
 
 
-def _json(value: object) -> bytes:
+def _to_json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 

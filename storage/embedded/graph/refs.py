@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import apsw
 
-from storage.embedded.graph.commits import commit_by_prefix, find_commit, get_commit
-from storage.embedded.sqlite import row_of
+from storage.embedded.graph.commits import find_by_prefix, find_commit, get_commit
+from storage.embedded.sqlite import fetch_first
 from storage.errors import NotFound, Refused
 
 MAX_PATH_BYTES = 1024
@@ -24,7 +24,7 @@ INVALID = "invalid value: validation error"
 
 
 @dataclass(frozen=True, slots=True)
-class Branch:
+class BranchRow:
     """A branch's row."""
 
     name: str
@@ -39,7 +39,7 @@ class Resolved:
     """What a ref expression stands for; `branch` is set where uncommitted data is part of it."""
 
     commit: str
-    branch: Branch | None = None
+    branch: BranchRow | None = None
     staging_only: bool = False
 
 
@@ -76,17 +76,17 @@ def check_path(path: str) -> None:
         raise Refused(f"argument path: {INVALID}: {limit}")
 
 
-def find_branch(connection: apsw.Connection, repository: str, name: str) -> Branch | None:
+def find_branch(connection: apsw.Connection, repository: str, name: str) -> BranchRow | None:
     """The branch, if there is one."""
-    row = row_of(
+    row = fetch_first(
         connection,
         "SELECT name, head, staging, hidden FROM branch WHERE repository = ? AND name = ?",
         *(repository, name),
     )
-    return Branch(row[0], row[1], row[2], bool(row[3])) if row else None
+    return BranchRow(row[0], row[1], row[2], bool(row[3])) if row else None
 
 
-def get_branch(connection: apsw.Connection, repository: str, name: str) -> Branch:
+def get_branch(connection: apsw.Connection, repository: str, name: str) -> BranchRow:
     """Raises: NotFound."""
     branch = find_branch(connection, repository, name)
     if branch is None:
@@ -96,7 +96,7 @@ def get_branch(connection: apsw.Connection, repository: str, name: str) -> Branc
 
 def find_tag(connection: apsw.Connection, repository: str, name: str) -> str | None:
     """The tagged commit, if there is such a tag."""
-    row = row_of(
+    row = fetch_first(
         connection,
         "SELECT target FROM tag WHERE repository = ? AND name = ?",
         *(repository, name),
@@ -109,10 +109,10 @@ def resolve(connection: apsw.Connection, repository: str, expression: str) -> Re
     base, *modifiers = _PARTS.findall(expression) or [""]
     if not base:
         raise Refused(f"ref: {INVALID}")
-    steps = [_modifier(text) for text in modifiers]
-    start = _base(connection, repository, base)
+    steps = [_parse_modifier(text) for text in modifiers]
+    start = _resolve_base(connection, repository, base)
     if len(steps) == 1 and steps[0][0] in "@$":
-        return _of_branch(start, steps[0][0])
+        return _resolve_branch_mark(start, steps[0][0])
     commit = start.commit
     for mark, amount in steps:
         commit = _step(connection, repository, commit, mark, amount)
@@ -135,19 +135,19 @@ def _check(fits: object, name: str, argument: str, kind: str) -> None:
         raise Refused(f"argument {argument}: {kind}: {INVALID}")
 
 
-def _base(connection: apsw.Connection, repository: str, name: str) -> Resolved:
+def _resolve_base(connection: apsw.Connection, repository: str, name: str) -> Resolved:
     if len(name) == 64 and _HASH.fullmatch(name) and find_commit(connection, repository, name):
         return Resolved(name)
     if branch := find_branch(connection, repository, name):
         return Resolved(branch.head, branch)
     if target := find_tag(connection, repository, name):
         return Resolved(target)
-    if _HASH.fullmatch(name) and (commit := commit_by_prefix(connection, repository, name)):
+    if _HASH.fullmatch(name) and (commit := find_by_prefix(connection, repository, name)):
         return Resolved(commit)
     raise NotFound("not found")
 
 
-def _modifier(text: str) -> tuple[str, int]:
+def _parse_modifier(text: str) -> tuple[str, int]:
     mark, amount = text[0], text[1:]
     if amount and (mark in "@$" or not re.fullmatch(r"[+-]?[0-9]{1,18}", amount)):
         problem = "" if mark in "@$" else f"could not parse modifier {text}: "
@@ -155,7 +155,7 @@ def _modifier(text: str) -> tuple[str, int]:
     return mark, int(amount or "1")
 
 
-def _of_branch(start: Resolved, mark: str) -> Resolved:
+def _resolve_branch_mark(start: Resolved, mark: str) -> Resolved:
     if start.branch is None:
         raise Refused(f"ref: {INVALID}")
     if mark == "@":

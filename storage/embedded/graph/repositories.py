@@ -10,11 +10,11 @@ from typing import Any
 import apsw
 
 from storage.embedded.errors import Exists, PreconditionFailed, ReadOnly
-from storage.embedded.graph.commits import NS, Commit, add_commit, now_ns
-from storage.embedded.graph.paging import Page, page
+from storage.embedded.graph.commits import NS, StoredCommit, add_commit, now_ns
+from storage.embedded.graph.paging import Page, take_page
 from storage.embedded.graph.refs import check_branch, check_repository
-from storage.embedded.graph.staging import new_area
-from storage.embedded.sqlite import row_of, rows_of
+from storage.embedded.graph.staging import make_area
+from storage.embedded.sqlite import fetch_all, fetch_first
 from storage.errors import Forbidden, NotFound, Refused
 
 NAMESPACE = re.compile(r"^local://")
@@ -45,7 +45,7 @@ def create_repository(
         raise Refused(f"failed to match required regex {NAMESPACE.pattern}: invalid namespace")
     check_branch(default_branch, argument="default_branch")
     _check_namespace_free(rows, namespace)
-    first = Commit("", now_ns(), 1, "Repository created", {}, (), "")
+    first = StoredCommit("", now_ns(), 1, "Repository created", {}, (), "")
     made = Repository(name, namespace, default_branch, first.created_ns // NS, read_only, None)
     rows.execute(
         "INSERT INTO repository VALUES (?, ?, ?, ?, ?, NULL)",
@@ -53,15 +53,15 @@ def create_repository(
     )
     head = add_commit(rows, name, first)
     rows.execute(
-        "INSERT INTO branch VALUES (?, ?, ?, 0, ?)", (name, default_branch, head, new_area(rows))
+        "INSERT INTO branch VALUES (?, ?, ?, 0, ?)", (name, default_branch, head, make_area(rows))
     )
     return made
 
 
 def find_repository(rows: apsw.Connection, name: str) -> Repository | None:
     """The repository, if there is one."""
-    found = row_of(rows, "SELECT * FROM repository WHERE id = ?", name)
-    return _repository(found) if found else None
+    found = fetch_first(rows, "SELECT * FROM repository WHERE id = ?", name)
+    return _read_row(found) if found else None
 
 
 def get_repository(rows: apsw.Connection, name: str) -> Repository:
@@ -83,14 +83,14 @@ def list_repositories(
     visible: Callable[[str], bool],
 ) -> Page[Repository]:
     """A page of the `visible` repositories by name."""
-    found = rows_of(rows, "SELECT * FROM repository WHERE id > ? ORDER BY id", after)
+    found = fetch_all(rows, "SELECT * FROM repository WHERE id > ? ORDER BY id", after)
     fitting = (row for row in found if row[0].startswith(prefix) and search in row[0])
-    return page((_repository(row) for row in fitting if visible(row[0])), amount)
+    return take_page((_read_row(row) for row in fitting if visible(row[0])), amount)
 
 
 def delete_repository(rows: apsw.Connection, name: str, *, force: bool = False) -> None:
     """Drop its refs, commits and uncommitted data. Nodes and blobs may be shared and stay."""
-    changeable(rows, name, force=force)
+    check_changeable(rows, name, force=force)
     rows.execute(
         "DELETE FROM staged WHERE area IN (SELECT staging FROM branch WHERE repository = ?)",
         (name,),
@@ -103,7 +103,7 @@ def delete_repository(rows: apsw.Connection, name: str, *, force: bool = False) 
 def read_metadata(rows: apsw.Connection, name: str) -> dict[str, str]:
     """What people noted about the repository, by key."""
     get_repository(rows, name)
-    found = rows_of(
+    found = fetch_all(
         rows, "SELECT key, value FROM repository_metadata WHERE repository = ? ORDER BY key", name
     )
     return dict(found)
@@ -127,19 +127,21 @@ def delete_metadata(rows: apsw.Connection, name: str, keys: Sequence[str]) -> No
     )
 
 
-def writable(rows: apsw.Connection, name: str, branch: str, *, force: bool = False) -> Repository:
+def check_writable(
+    rows: apsw.Connection, name: str, branch: str, *, force: bool = False
+) -> Repository:
     """The repository, if staged data may be written. Raises: NotFound, Forbidden."""
-    return _guarded(rows, name, branch, WRITE_BLOCKED, force=force)
+    return _check_guard(rows, name, branch, WRITE_BLOCKED, force=force)
 
 
-def committable(
+def check_committable(
     rows: apsw.Connection, name: str, branch: str, *, force: bool = False
 ) -> Repository:
     """The repository, if one may commit directly. Raises: NotFound, Forbidden."""
-    return _guarded(rows, name, branch, COMMIT_BLOCKED, force=force)
+    return _check_guard(rows, name, branch, COMMIT_BLOCKED, force=force)
 
 
-def changeable(rows: apsw.Connection, name: str, *, force: bool = False) -> Repository:
+def check_changeable(rows: apsw.Connection, name: str, *, force: bool = False) -> Repository:
     """The repository, if refs may change. Raises: NotFound, Forbidden."""
     found = get_repository(rows, name)
     if found.read_only and not force:
@@ -147,9 +149,9 @@ def changeable(rows: apsw.Connection, name: str, *, force: bool = False) -> Repo
     return found
 
 
-def protection_version(found: Repository) -> str:
+def compute_protection_version(found: Repository) -> str:
     """The ETag of the rules: empty where none were ever set."""
-    return "" if found.protection is None else sha256(_text(found.protection)).hexdigest()
+    return "" if found.protection is None else sha256(_to_text(found.protection)).hexdigest()
 
 
 def set_protection(
@@ -157,46 +159,48 @@ def set_protection(
 ) -> None:
     """Replace the rules. Raises: PreconditionFailed if they are not those of `if_match`."""
     found = get_repository(rows, name)
-    if if_match is not None and if_match != protection_version(found):
+    if if_match is not None and if_match != compute_protection_version(found):
         raise PreconditionFailed("Precondition failed")
     kept = tuple(dict.fromkeys(patterns))
     for pattern in kept:
-        _glob(pattern)
-    rows.execute("UPDATE repository SET protection = ? WHERE id = ?", (_text(kept).decode(), name))
+        _compile_glob(pattern)
+    rows.execute(
+        "UPDATE repository SET protection = ? WHERE id = ?", (_to_text(kept).decode(), name)
+    )
 
 
 def is_protected(found: Repository, branch: str) -> bool:
     """Whether a rule covers this branch."""
-    return any(_glob(pattern).fullmatch(branch) for pattern in found.protection or ())
+    return any(_compile_glob(pattern).fullmatch(branch) for pattern in found.protection or ())
 
 
-def _guarded(
+def _check_guard(
     rows: apsw.Connection, name: str, branch: str, problem: str, *, force: bool
 ) -> Repository:
     found = get_repository(rows, name)
     if is_protected(found, branch):
         raise Forbidden(problem)
-    return changeable(rows, name, force=force)
+    return check_changeable(rows, name, force=force)
 
 
 def _check_namespace_free(rows: apsw.Connection, namespace: str) -> None:
-    if row_of(rows, "SELECT 1 FROM repository WHERE namespace = ?", namespace):
+    if fetch_first(rows, "SELECT 1 FROM repository WHERE namespace = ?", namespace):
         raise Refused(
             "failed to create repository: found lakeFS objects in the storage "
             f"(:{namespace}) key(_lakefs/dummy): storage namespace already in use"
         )
 
 
-def _repository(row: tuple[Any, ...]) -> Repository:
+def _read_row(row: tuple[Any, ...]) -> Repository:
     rules = None if row[5] is None else tuple(json.loads(row[5]))
     return Repository(row[0], row[1], row[2], row[3], bool(row[4]), rules)
 
 
-def _text(patterns: Sequence[str]) -> bytes:
+def _to_text(patterns: Sequence[str]) -> bytes:
     return json.dumps(sorted(patterns)).encode()
 
 
-def _glob(pattern: str) -> re.Pattern[str]:
+def _compile_glob(pattern: str) -> re.Pattern[str]:
     """The globs of branch protection: `*`, `?`, `[a-z]`, `[!a]`, `{one,two}`, `\\x`."""
     parts: list[str] = []
     for token in re.findall(r"\\.|\[!?[^\]]+\]|\*+|.", pattern, re.DOTALL):

@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import apsw
 
-from storage.embedded.graph.diff import Difference, difference, paired, same
-from storage.embedded.graph.ranges import Entry, entry_from_text, entry_text
+from storage.embedded.graph.diff import KeyDifference, is_same, make_difference, pair_up
+from storage.embedded.graph.ranges import ObjectEntry, decode_entry, encode_entry
 from storage.embedded.graph.tree import (
     Edit,
     Item,
     Nodes,
+    find_key_behind,
     get,
-    past_prefix,
     scan,
 )
-from storage.embedded.sqlite import row_of, rows_of
+from storage.embedded.sqlite import fetch_all, fetch_first
 
 PAGE_ROWS = 500
 
@@ -32,32 +32,34 @@ class Staged:
     upto: int
 
 
-def new_area(connection: apsw.Connection) -> int:
+def make_area(connection: apsw.Connection) -> int:
     """A staging area that was never used before."""
     connection.execute("INSERT INTO staging_area DEFAULT VALUES")
     return connection.last_insert_rowid()
 
 
-def stage(connection: apsw.Connection, area: int, key: str, value: Entry | None) -> None:
+def stage(connection: apsw.Connection, area: int, key: str, value: ObjectEntry | None) -> None:
     """Put the entry, or with None a tombstone, at `key`."""
     connection.execute(
         "INSERT OR REPLACE INTO staged(area, key, entry) VALUES (?, ?, ?)",
-        (area, key, None if value is None else entry_text(value)),
+        (area, key, None if value is None else encode_entry(value)),
     )
 
 
-def lookup(connection: apsw.Connection, area: int, key: str) -> tuple[bool, Entry | None]:
+def look_up(connection: apsw.Connection, area: int, key: str) -> tuple[bool, ObjectEntry | None]:
     """Whether anything is staged at `key`, and what."""
-    row = row_of(connection, "SELECT entry FROM staged WHERE area = ? AND key = ?", *(area, key))
-    return row is not None, _entry(row[0]) if row else None
+    row = fetch_first(
+        connection, "SELECT entry FROM staged WHERE area = ? AND key = ?", *(area, key)
+    )
+    return row is not None, _decode(row[0]) if row else None
 
 
-def visible(
+def find_visible(
     connection: apsw.Connection, nodes: Nodes, tree: str, area: int | None, key: str
-) -> Entry | None:
+) -> ObjectEntry | None:
     """The entry that a reader of the branch (or, without an area, of the commit) finds."""
     if area is not None:
-        is_staged, value = lookup(connection, area, key)
+        is_staged, value = look_up(connection, area, key)
         if is_staged:
             return value
     return get(nodes, tree, key)
@@ -69,31 +71,31 @@ def remove(connection: apsw.Connection, nodes: Nodes, tree: str, area: int, key:
     Whatever is staged there becomes a tombstone and is never just dropped: a commit under way
     may be about to publish it.
     """
-    if lookup(connection, area, key)[0] or get(nodes, tree, key) is not None:
+    if look_up(connection, area, key)[0] or get(nodes, tree, key) is not None:
         stage(connection, area, key, None)
 
 
-def staged_from(connection: apsw.Connection, area: int, start: str = "") -> Iterator[Edit]:
+def scan_staged(connection: apsw.Connection, area: int, start: str = "") -> Iterator[Edit]:
     """Staged keys from `start` on, in byte order."""
     test, after = ">=", start
-    while rows := rows_of(
+    while rows := fetch_all(
         connection,
         f"SELECT key, entry FROM staged WHERE area = ? AND key {test} ? ORDER BY key LIMIT ?",  # noqa: S608
         *(area, after, PAGE_ROWS),
     ):
         for key, text in rows:
-            yield key, _entry(text)
+            yield key, _decode(text)
         test, after = ">", rows[-1][0]
 
 
-def staged_now(connection: apsw.Connection, area: int) -> Staged:
+def read_staged(connection: apsw.Connection, area: int) -> Staged:
     """Everything staged, to commit it."""
-    return Staged(list(staged_from(connection, area)), newest(connection, area))
+    return Staged(list(scan_staged(connection, area)), find_newest(connection, area))
 
 
-def newest(connection: apsw.Connection, area: int) -> int:
+def find_newest(connection: apsw.Connection, area: int) -> int:
     """The newest version staged; 0 if nothing is."""
-    row = row_of(connection, "SELECT max(version) FROM staged WHERE area = ?", area)
+    row = fetch_first(connection, "SELECT max(version) FROM staged WHERE area = ?", area)
     return row[0] or 0 if row else 0
 
 
@@ -107,7 +109,7 @@ def drop(connection: apsw.Connection, area: int, upto: int | None = None) -> Non
 
 def reset(connection: apsw.Connection, area: int, prefix: str) -> None:
     """Forget what is staged under `prefix`."""
-    stop = past_prefix(prefix)
+    stop = find_key_behind(prefix)
     connection.execute(
         "DELETE FROM staged WHERE area = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3)",
         (area, prefix, stop),
@@ -127,47 +129,47 @@ def overlay(
     if area is None:
         yield from committed
         return
-    pending = staged_from(connection, area, start)
+    pending = scan_staged(connection, area, start)
     edit = next(pending, None)
     for key, value in committed:
         while edit is not None and edit[0] < key:
-            yield from _present(edit)
+            yield from _skip_tombstone(edit)
             edit = next(pending, None)
         if edit is not None and edit[0] == key:
-            yield from _present(edit)
+            yield from _skip_tombstone(edit)
             edit = next(pending, None)
         else:
             yield key, value
     while edit is not None:
-        yield from _present(edit)
+        yield from _skip_tombstone(edit)
         edit = next(pending, None)
 
 
-def uncommitted(
+def scan_uncommitted(
     connection: apsw.Connection, nodes: Nodes, tree: str, area: int, start: str = ""
-) -> Iterator[Difference]:
+) -> Iterator[KeyDifference]:
     """Staged changes that a commit would record."""
-    for key, value in staged_from(connection, area, start):
+    for key, value in scan_staged(connection, area, start):
         before = get(nodes, tree, key)
-        if not same(before, value):
-            yield difference(key, before, value)
+        if not is_same(before, value):
+            yield make_difference(key, before, value)
 
 
 def diff_with_staged(
     connection: apsw.Connection, nodes: Nodes, left: str, tree: str, area: int, start: str = ""
-) -> Iterator[Difference]:
+) -> Iterator[KeyDifference]:
     """What changes from `left` to the branch with its uncommitted data."""
     seen = overlay(connection, nodes, tree, area, start)
-    for key, before, after in paired(scan(nodes, left, start), seen):
-        if not same(before, after):
-            yield difference(key, before, after)
+    for key, before, after in pair_up(scan(nodes, left, start), seen):
+        if not is_same(before, after):
+            yield make_difference(key, before, after)
 
 
-def _entry(text: str | None) -> Entry | None:
-    return None if text is None else entry_from_text(text)
+def _decode(text: str | None) -> ObjectEntry | None:
+    return None if text is None else decode_entry(text)
 
 
-def _present(edit: Edit) -> Iterator[Item]:
+def _skip_tombstone(edit: Edit) -> Iterator[Item]:
     key, value = edit
     if value is not None:
         yield key, value

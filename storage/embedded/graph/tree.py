@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 
 from storage.embedded.graph.ranges import (
     EMPTY,
-    Entry,
-    Index,
+    GroupIndex,
+    ObjectEntry,
     Range,
     RangeRef,
     Root,
@@ -24,12 +24,12 @@ from storage.embedded.graph.ranges import (
     encode_root,
     ends_group,
     ends_range,
-    root_of,
+    make_root,
 )
 
 T = TypeVar("T")
-Item = tuple[str, Entry]
-Edit = tuple[str, Entry | None]
+Item = tuple[str, ObjectEntry]
+Edit = tuple[str, ObjectEntry | None]
 """A key and its new entry, or None to remove it."""
 
 
@@ -59,7 +59,7 @@ class Caches:
     """Decoded nodes by kind. A range weighs far more than an index, and an index than a root."""
 
     roots: Cache[Root]
-    indexes: Cache[Index]
+    indexes: Cache[GroupIndex]
     ranges: Cache[Range]
 
 
@@ -76,7 +76,7 @@ class Nodes:
             return EMPTY
         return self._caches.roots.get(tree, lambda: decode_root(tree, self._body(tree)))
 
-    def index(self, node: str) -> Index:
+    def index(self, node: str) -> GroupIndex:
         """The group with this id."""
         return self._caches.indexes.get(node, lambda: decode_index(node, self._body(node)))
 
@@ -90,7 +90,7 @@ class Nodes:
         self.made[value.id] = encode_range(value)
         return RangeRef(value.id, value.keys[0], value.keys[-1])
 
-    def keep_index(self, value: Index) -> RangeRef:
+    def keep_index(self, value: GroupIndex) -> RangeRef:
         """Remember a new group for storing."""
         self.made[value.id] = encode_index(value)
         self._caches.indexes.get(value.id, lambda: value)
@@ -107,10 +107,10 @@ class Nodes:
         return self.made.get(node) or self._load(node)
 
 
-def get(nodes: Nodes, tree: str, key: str) -> Entry | None:
+def get(nodes: Nodes, tree: str, key: str) -> ObjectEntry | None:
     """The entry at `key`, if there is one."""
-    group = _covering(nodes.root(tree).groups, key)
-    ref = _covering(nodes.index(group.id).ranges, key) if group else None
+    group = _find_covering(nodes.root(tree).groups, key)
+    ref = _find_covering(nodes.index(group.id).ranges, key) if group else None
     if ref is None:
         return None
     found = nodes.range(ref.id)
@@ -125,19 +125,19 @@ def scan(nodes: Nodes, tree: str, start: str = "") -> Iterator[Item]:
 
 def scan_groups(nodes: Nodes, groups: Sequence[RangeRef], start: str = "") -> Iterator[Item]:
     """The same over some of a tree's groups."""
-    for group in groups[bisect_left(groups, start, key=_last) :]:
+    for group in groups[bisect_left(groups, start, key=_get_last) :]:
         yield from scan_ranges(nodes, nodes.index(group.id).ranges, start)
 
 
 def scan_ranges(nodes: Nodes, ranges: Sequence[RangeRef], start: str = "") -> Iterator[Item]:
     """The same over some of a tree's ranges."""
-    for ref in ranges[bisect_left(ranges, start, key=_last) :]:
+    for ref in ranges[bisect_left(ranges, start, key=_get_last) :]:
         opened = nodes.range(ref.id)
         at = bisect_left(opened.keys, start)
         yield from zip(opened.keys[at:], opened.entries[at:], strict=True)
 
 
-def differing(nodes: Nodes, tree: str, other: str) -> Iterator[RangeRef]:
+def scan_differing(nodes: Nodes, tree: str, other: str) -> Iterator[RangeRef]:
     """The ranges of `tree`, in key order, that may hold what `other` does not.
 
     Only groups that the two trees do not share are opened.
@@ -152,15 +152,15 @@ def differing(nodes: Nodes, tree: str, other: str) -> Iterator[RangeRef]:
             yield from (ref for ref in nodes.index(group.id).ranges if ref.id not in known)
 
 
-def same_tree(nodes: Nodes, tree: str, other: str) -> bool:
+def is_same_tree(nodes: Nodes, tree: str, other: str) -> bool:
     """Whether the two hold the same entries; only trees from before groups need a look."""
     if tree == other:
         return True
-    differ = (*differing(nodes, tree, other), *differing(nodes, other, tree))
+    differ = (*scan_differing(nodes, tree, other), *scan_differing(nodes, other, tree))
     return not differ
 
 
-def edit(nodes: Nodes, tree: str, edits: Sequence[Edit]) -> str:
+def edit_tree(nodes: Nodes, tree: str, edits: Sequence[Edit]) -> str:
     """The tree with sorted `edits` applied; only what they touch is read and made.
 
     An edit that brings the identity that is already there changes nothing, not even the
@@ -173,7 +173,7 @@ def edit(nodes: Nodes, tree: str, edits: Sequence[Edit]) -> str:
     at = 0
     for place in range(max(len(old), 1)):
         is_last = place >= len(old) - 1
-        upto = len(edits) if is_last else bisect_right(edits, old[place].last, lo=at, key=_key)
+        upto = len(edits) if is_last else bisect_right(edits, old[place].last, lo=at, key=_get_key)
         if at == upto and old and not (ranges or spill):
             new.append(old[place])
             continue
@@ -181,10 +181,10 @@ def edit(nodes: Nodes, tree: str, edits: Sequence[Edit]) -> str:
         changed, spill = _edit_ranges(nodes, held, edits[at:upto], spill, is_last=is_last)
         ranges.extend(changed)
         groups = list(cut_groups(ranges))
-        ranges = _unfinished(groups) if not is_last else []
+        ranges = _pop_unfinished(groups) if not is_last else []
         new.extend(nodes.keep_index(group) for group in groups)
         at = upto
-    return nodes.keep_root(root_of(new))
+    return nodes.keep_root(make_root(new))
 
 
 def _edit_ranges(
@@ -202,11 +202,11 @@ def _edit_ranges(
     new: list[RangeRef] = []
     at = done = 0
     while at < len(edits) or spill:
-        place = done if spill else _place(old, edits[at][0])
+        place = done if spill else _find_place(old, edits[at][0])
         new.extend(old[done:place])
-        upto = _upto(edits, at, old[place : len(old) - 1])
+        upto = _count_edits(edits, at, old[place : len(old) - 1])
         held = [*spill, *scan_ranges(nodes, old[place : place + 1])]
-        made = list(cut(_applied(held, edits[at:upto])))
+        made = list(cut(_apply_edits(held, edits[at:upto])))
         at, done = upto, min(place + 1, len(old))
         at_end = done == len(old)
         spill = [] if at_end and is_last else _pop_spill(made)
@@ -217,7 +217,7 @@ def _edit_ranges(
     return new, spill
 
 
-def past_prefix(prefix: str) -> str | None:
+def find_key_behind(prefix: str) -> str | None:
     """The first key after all keys that start with `prefix`; None if no key comes after them."""
     for at in range(len(prefix) - 1, -1, -1):
         following = ord(prefix[at]) + 1
@@ -227,32 +227,32 @@ def past_prefix(prefix: str) -> str | None:
     return None
 
 
-def _covering(refs: Sequence[RangeRef], key: str) -> RangeRef | None:
+def _find_covering(refs: Sequence[RangeRef], key: str) -> RangeRef | None:
     """The one that may hold `key`, if any does."""
-    place = bisect_left(refs, key, key=_last)
+    place = bisect_left(refs, key, key=_get_last)
     return refs[place] if place < len(refs) and refs[place].first <= key else None
 
 
-def _last(ref: RangeRef) -> str:
+def _get_last(ref: RangeRef) -> str:
     return ref.last
 
 
-def _place(ranges: Sequence[RangeRef], key: str) -> int:
+def _find_place(ranges: Sequence[RangeRef], key: str) -> int:
     """Which range `key` belongs to: the first that ends at or after it, else the last."""
-    return min(bisect_left(ranges, key, key=_last), max(len(ranges) - 1, 0))
+    return min(bisect_left(ranges, key, key=_get_last), max(len(ranges) - 1, 0))
 
 
-def _upto(edits: Sequence[Edit], at: int, bounded: Sequence[RangeRef]) -> int:
+def _count_edits(edits: Sequence[Edit], at: int, bounded: Sequence[RangeRef]) -> int:
     """How many edits fall into the first of `bounded`; all of them into a tree's last range."""
-    return bisect_right(edits, bounded[0].last, lo=at, key=_key) if bounded else len(edits)
+    return bisect_right(edits, bounded[0].last, lo=at, key=_get_key) if bounded else len(edits)
 
 
-def _key(item: Edit) -> str:
+def _get_key(item: Edit) -> str:
     return item[0]
 
 
-def _applied(held: Sequence[Item], edits: Sequence[Edit]) -> Iterator[Item]:
-    merged: dict[str, Entry] = dict(held)
+def _apply_edits(held: Sequence[Item], edits: Sequence[Edit]) -> Iterator[Item]:
+    merged: dict[str, ObjectEntry] = dict(held)
     for key, value in edits:
         before = merged.get(key)
         if value is None:
@@ -262,7 +262,7 @@ def _applied(held: Sequence[Item], edits: Sequence[Edit]) -> Iterator[Item]:
     yield from sorted(merged.items())
 
 
-def _unfinished(groups: list[Index]) -> list[RangeRef]:
+def _pop_unfinished(groups: list[GroupIndex]) -> list[RangeRef]:
     """Take back the ranges after the last cut: they belong to the group that follows."""
     if not groups or ends_group(groups[-1].ranges[-1].last):
         return []

@@ -18,7 +18,7 @@ import apsw
 from storage.embedded.disk import Health
 from storage.embedded.graph.database import Database
 from storage.embedded.graph.tree import Cache, Caches, Nodes
-from storage.embedded.sqlite import row_of
+from storage.embedded.sqlite import fetch_first
 from storage.errors import Damaged
 
 CACHED_ROOTS = 64
@@ -52,7 +52,7 @@ class VersionGraph:
     def read(self, work: Callable[[View], T]) -> T:
         """What `work` returns on one consistent snapshot."""
         with self._database.read() as rows:
-            return work(self._view(rows))
+            return work(self._open_view(rows))
 
     def write(self, work: Callable[[View], T]) -> T:
         """What `work` returns once its changes are durable; none are kept if it raises."""
@@ -60,7 +60,7 @@ class VersionGraph:
 
     def submit(self, work: Callable[[View], T]) -> "Future[T]":
         """The same without waiting for it."""
-        return self._database.write(lambda rows: work(self._view(rows)))
+        return self._database.write(lambda rows: work(self._open_view(rows)))
 
     @contextmanager
     def turn(self, repository: str, branch: str) -> Iterator[None]:
@@ -74,7 +74,7 @@ class VersionGraph:
         """Finish what was queued."""
         self._database.close()
 
-    def _view(self, rows: apsw.Connection) -> View:
+    def _open_view(self, rows: apsw.Connection) -> View:
         return View(rows, Nodes(partial(load_node, rows), self._caches), self.condemned)
 
 
@@ -121,7 +121,7 @@ def store_nodes(view: View, made: Mapping[str, bytes]) -> None:
 
 def load_node(rows: apsw.Connection, node: str) -> bytes:
     """The stored form of a node. Raises: Damaged if it is missing."""
-    found = row_of(rows, "SELECT body FROM node WHERE id = ?", node)
+    found = fetch_first(rows, "SELECT body FROM node WHERE id = ?", node)
     if found is None:
         raise Damaged(f"node {node} is missing from the graph")
     return bytes(found[0])

@@ -14,13 +14,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from storage.embedded.errors import Unsupported, http_status
-from storage.embedded.graph.paging import Window
+from storage.embedded.errors import Unsupported, find_http_status
+from storage.embedded.graph.paging import KeyWindow
 from storage.embedded.graph.version_graph import View
 from storage.embedded.http.metrics import Metrics
-from storage.embedded.http.transfer import limited
+from storage.embedded.http.transfer import read_limited
 from storage.embedded.keys.access_keys import Key, Right, require
-from storage.embedded.keys.sessions import Keys
+from storage.embedded.keys.sessions import LakeKeys
 from storage.embedded.lake import EmbeddedLake
 from storage.errors import Refused, StorageError
 
@@ -44,11 +44,11 @@ class Body(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class LakeService:
     """What every request shares."""
 
     lake: EmbeddedLake
-    keys: Keys
+    keys: LakeKeys
     head_changes: anyio.CapacityLimiter
     metrics: Metrics
 
@@ -58,7 +58,7 @@ class Call:
     """One request and who makes it."""
 
     request: Request
-    service: Service
+    service: LakeService
     key: Key | None
     query: dict[str, list[str]]
 
@@ -93,7 +93,7 @@ class Call:
         """A query parameter that may be given several times."""
         return self.query.get(name, [])
 
-    def required(self, name: str) -> str:
+    def require(self, name: str) -> str:
         """A query parameter that must be given. Raises: Refused."""
         if name not in self.query:
             raise Refused(
@@ -121,9 +121,9 @@ class Call:
             raise Refused(f"Invalid format for parameter amount: {text!r} is not -1..{MAX_AMOUNT}")
         return amount if amount > 0 else DEFAULT_AMOUNT
 
-    def window(self) -> Window:
+    def window(self) -> KeyWindow:
         """The part of the keys asked for."""
-        return Window(
+        return KeyWindow(
             self.text("prefix"), self.text("after"), self.text("delimiter"), self.amount()
         )
 
@@ -139,11 +139,11 @@ class Call:
 
     async def body(self, model: type[B]) -> B:
         """The JSON body. Raises: Refused, TooLarge."""
-        raw = await limited(self.request.stream(), MAX_JSON_BYTES)
+        raw = await read_limited(self.request.stream(), MAX_JSON_BYTES)
         try:
             return model.model_validate_json(raw or b"{}")
         except ValidationError as error:
-            raise Refused(f"request body has an error: {_first(error)}") from error
+            raise Refused(f"request body has an error: {_describe_first(error)}") from error
 
     async def read(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
         """`work(view, ...)` on a snapshot, in a thread."""
@@ -162,7 +162,7 @@ class Call:
 Handler = Callable[[Call], Awaitable[Response]]
 
 
-def strict_query(raw: bytes) -> dict[str, list[str]]:
+def parse_query(raw: bytes) -> dict[str, list[str]]:
     """A query string's parameters. Raises: Refused if they are not UTF-8."""
     try:
         pairs = parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict")
@@ -174,9 +174,9 @@ def strict_query(raw: bytes) -> dict[str, list[str]]:
     return found
 
 
-def api_query(raw: bytes) -> dict[str, list[str]]:
+def parse_api_query(raw: bytes) -> dict[str, list[str]]:
     """The same for REST, where most parameters may be left out but not left empty."""
-    found = strict_query(raw)
+    found = parse_query(raw)
     for name, values in found.items():
         if "" in values and name not in _MAY_BE_EMPTY:
             raise Refused(f'parameter "{name}" in query has an error: empty value is not allowed')
@@ -188,14 +188,14 @@ def reply(body: object, status: int = 200, **headers: str) -> Response:
     return JSONResponse(body, status, headers)
 
 
-def empty(status: int = 204) -> Response:
+def reply_empty(status: int = 204) -> Response:
     """An answer without a body."""
     return Response(status_code=status)
 
 
-def refusal(error: StorageError, headers: dict[str, str] | None = None) -> Response:
+def answer_error(error: StorageError, headers: dict[str, str] | None = None) -> Response:
     """An error in lakeFS's shape."""
-    status = http_status(error)
+    status = find_http_status(error)
     if status >= 500 and status != 501:
         logger.error("%s", error, exc_info=error)
     return JSONResponse({"message": str(error)}, status, headers)
@@ -207,13 +207,13 @@ def _with_view(
     return work(view, *args, **named)
 
 
-def _first(error: ValidationError) -> str:
+def _describe_first(error: ValidationError) -> str:
     found = error.errors(include_url=False)[0]
     place = "/".join(str(step) for step in found["loc"])
     return f'Error at "/{place}": {found["msg"]}'
 
 
-def listing(results: list[dict[str, Any]], *, has_more: bool, offset_key: str) -> Response:
+def reply_page(results: list[dict[str, Any]], *, has_more: bool, offset_key: str) -> Response:
     """A page of results with lakeFS's pagination block."""
     offset = results[-1][offset_key] if has_more and results else ""
     pagination = {

@@ -17,7 +17,7 @@ async def read_content_part(
     content_type: str, body: AsyncIterator[bytes]
 ) -> tuple[str, AsyncIterator[bytes]]:
     """The content type and the bytes of the form's `content` part. Raises: Refused."""
-    reader = _Reader(_read_boundary(content_type))
+    reader = _FormReader(_read_boundary(content_type))
     while not reader.is_inside:
         if reader.is_over:
             raise Refused("multipart upload missing key 'content'")
@@ -25,7 +25,7 @@ async def read_content_part(
     return reader.content_type, _stream(reader, body)
 
 
-async def _stream(reader: "_Reader", body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _stream(reader: "_FormReader", body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     while True:
         for chunk in reader.pop_chunks():
             yield chunk
@@ -42,7 +42,7 @@ def _read_boundary(content_type: str) -> bytes:
     return boundary
 
 
-class _Reader:
+class _FormReader:
     """What the parser told so far; holds the bytes of one chunk of the body at most.
 
     `is_inside` once the part called `content` began; `is_over` behind that part, or behind the

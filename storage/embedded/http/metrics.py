@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 
 from storage.embedded.lake import EmbeddedLake
-from storage.embedded.sqlite import row_of
+from storage.embedded.sqlite import fetch_first
 
 SECONDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60)
 API, GATEWAY = "api", "gateway"
@@ -59,7 +59,7 @@ class Metrics:
             "headrace_lake_gc_freed_bytes", "Bytes they freed.", registry=registry
         )
 
-    def answered(
+    def count_answer(
         self,
         service: str,
         operation: str,
@@ -105,11 +105,11 @@ class _LakeCollector(_Registered):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """The numbers as they are now."""
-        counted = self._lake.read(lambda view: _counted(view.rows))
-        for name, (help_text, number) in (counted | self._of_disk()).items():
+        counted = self._lake.read(lambda view: _count(view.rows))
+        for name, (help_text, number) in (counted | self._measure_disk()).items():
             yield GaugeMetricFamily(f"headrace_lake_{name}", help_text, value=number)
 
-    def _of_disk(self) -> dict[str, tuple[str, float]]:
+    def _measure_disk(self) -> dict[str, tuple[str, float]]:
         graph = self._lake.root.glob("graph.sqlite*")
         size = sum(path.stat().st_size for path in graph if path.is_file())
         free = shutil.disk_usage(self._lake.root).free
@@ -132,6 +132,6 @@ _COUNTS = {
 }
 
 
-def _counted(rows: apsw.Connection) -> dict[str, tuple[str, float]]:
-    found = {name: (text, row_of(rows, query)) for name, (text, query) in _COUNTS.items()}
+def _count(rows: apsw.Connection) -> dict[str, tuple[str, float]]:
+    found = {name: (text, fetch_first(rows, query)) for name, (text, query) in _COUNTS.items()}
     return {name: (text, float(row[0]) if row else 0.0) for name, (text, row) in found.items()}

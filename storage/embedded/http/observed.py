@@ -18,7 +18,7 @@ _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 
-class Observed:
+class RequestObserver:
     """Middleware. A request's `state` collects what log and metrics say of it.
 
     `operation` is a route or an S3 operation, never a path: a path may hold anything. `user` and
@@ -47,7 +47,7 @@ class Observed:
 
     def _note(self, seen: "_Seen") -> None:
         seconds, state = time.perf_counter() - seen.begun, seen.state
-        self._metrics.answered(
+        self._metrics.count_answer(
             state.get("service", seen.service),
             state.get("operation", "other"),
             seen.method,

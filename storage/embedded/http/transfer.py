@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from storage.embedded.bytes.blobs import CHUNK_BYTES, Incoming, Written
 from storage.embedded.bytes.sendfile import FILES, FilePart
 from storage.embedded.errors import BadRange, TooLarge
-from storage.embedded.graph.ranges import Entry
+from storage.embedded.graph.ranges import ObjectEntry
 from storage.embedded.lake import EmbeddedLake
 from storage.errors import Damaged, Refused
 
@@ -97,7 +97,7 @@ def check_size(size: int) -> None:
         raise TooLarge(f"request body is larger than {MAX_BODY_BYTES} bytes: upload it in parts")
 
 
-async def limited(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+async def read_limited(chunks: AsyncIterator[bytes], limit: int) -> bytes:
     """A body that is held in memory. Raises: TooLarge."""
     body = bytearray()
     async for chunk in chunks:
@@ -107,14 +107,14 @@ async def limited(chunks: AsyncIterator[bytes], limit: int) -> bytes:
     return bytes(body)
 
 
-def span_of(header: str, size: int) -> Span:
+def parse_range(header: str, size: int) -> Span:
     """The one range a Range header asks for. Raises: BadRange, or Refused if it is malformed."""
     unit, _, spec = header.partition("=")
     first, dash, last = spec.partition("-")
     if unit != "bytes" or not dash or not _are_numbers(first.strip(), last.strip()):
         raise Refused("invalid range")
     if not first.strip():
-        return _suffix(int(last), size)
+        return _take_suffix(int(last), size)
     start = int(first)
     stop = min(int(last) + 1, size) if last.strip() else size
     if last.strip() and int(last) < start:
@@ -125,7 +125,7 @@ def span_of(header: str, size: int) -> Span:
 
 
 async def send(
-    lake: EmbeddedLake, entry: Entry, span: Span | None, headers: dict[str, str], *, name: str
+    lake: EmbeddedLake, entry: ObjectEntry, span: Span | None, headers: dict[str, str], *, name: str
 ) -> Response:
     """The bytes as a response; small ones at once, others in parts as the client takes them.
 
@@ -138,7 +138,9 @@ async def send(
         headers["Content-Range"] = span.content_range(entry.size)
     status = 206 if span is not None else 200
     if length <= CHUNK_BYTES:
-        return Response(await to_thread.run_sync(_whole, lake, entry, part, name), status, headers)
+        return Response(
+            await to_thread.run_sync(_read_whole, lake, entry, part, name), status, headers
+        )
     reading = await to_thread.run_sync(_Reading, lake, entry, part, name)
     return _Parts(reading, status, headers)
 
@@ -146,12 +148,12 @@ async def send(
 class _Reading:
     """An opened blob, part after part; the first is read at once."""
 
-    def __init__(self, lake: EmbeddedLake, entry: Entry, span: Span, name: str) -> None:
+    def __init__(self, lake: EmbeddedLake, entry: ObjectEntry, span: Span, name: str) -> None:
         self._name = name
-        with _named(name):
+        with _name_object(name):
             self.file = lake.blobs.open(entry.digest, entry.size)
         whole = (self.file, entry.digest, entry.size, span.start, span.stop)
-        self._parts = lake.blobs.parts_of(*whole)
+        self._parts = lake.blobs.read_parts(*whole)
         try:
             self.first = self.next()
         except BaseException:
@@ -160,7 +162,7 @@ class _Reading:
 
     def next(self) -> FilePart | None:
         """The next part; it may be asked for while the one before is sent. Raises: Damaged."""
-        with _named(self._name):
+        with _name_object(self._name):
             return next(self._parts, None)
 
 
@@ -223,19 +225,19 @@ def _are_numbers(first: str, last: str) -> bool:
     )
 
 
-def _suffix(length: int, size: int) -> Span:
+def _take_suffix(length: int, size: int) -> Span:
     if length == 0 or size == 0:
         raise BadRange("Requested Range Not Satisfiable")
     return Span(max(size - length, 0), size)
 
 
-def _whole(lake: EmbeddedLake, entry: Entry, span: Span, name: str) -> bytes:
-    with _named(name):
+def _read_whole(lake: EmbeddedLake, entry: ObjectEntry, span: Span, name: str) -> bytes:
+    with _name_object(name):
         return b"".join(lake.blobs.read(entry.digest, entry.size, span.start, span.stop))
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _name_object(name: str) -> Iterator[None]:
     try:
         yield
     except Damaged as error:

@@ -25,7 +25,7 @@ class UnreadBodies:
         body = _Body(Headers(scope=scope), receive)
 
         async def answering(message: Message) -> None:
-            if message["type"] == "http.response.start" and not await body.drained():
+            if message["type"] == "http.response.start" and not await body.drain():
                 MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
@@ -47,7 +47,7 @@ class _Body:
         self._complete = self._complete or not message.get("more_body", False)
         return message
 
-    async def drained(self) -> bool:
+    async def drain(self) -> bool:
         """Whether nothing of the body is left; what can be dropped is dropped."""
         dropped = 0
         while not self._complete:

@@ -98,12 +98,12 @@ class Key:
         return EVERYTHING[0] in self.grants
 
 
-def admin(access_key_id: str, secret: str) -> Key:
+def make_admin_key(access_key_id: str, secret: str) -> Key:
     """The key that the environment gives; it may do everything."""
     return Key(access_key_id, ADMIN, secret, EVERYTHING)
 
 
-def new_key(name: str, grants: tuple[Grant, ...]) -> Key:
+def make_key(name: str, grants: tuple[Grant, ...]) -> Key:
     """A key nobody has had. Raises: Refused for a name that no log could show."""
     if not _NAME.fullmatch(name):
         raise Refused(

@@ -18,7 +18,7 @@ def check_keys(root: Path, *, make_first: bool) -> None:
     ring = Keyring(root)
     try:
         ring.check()
-        if make_first and not ring.listed():
+        if make_first and not ring.list_keys():
             _make_first(ring, root)
     finally:
         ring.close()

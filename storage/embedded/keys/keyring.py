@@ -18,8 +18,8 @@ from pathlib import Path
 import apsw
 
 from storage.embedded.errors import Exists
-from storage.embedded.keys.access_keys import Grant, Key, new_key
-from storage.embedded.sqlite import row_of, rows_of
+from storage.embedded.keys.access_keys import Grant, Key, make_key
+from storage.embedded.sqlite import fetch_all, fetch_first
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
 BUSY_MS = 10_000
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS access_key(
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class KeyDescription:
     """A key without its secret; times in Unix seconds, `used_s` right to a minute."""
 
     id: str
@@ -59,9 +59,9 @@ class Keyring:
         """A new key, durable when this returns. Raises: Exists, Refused."""
         if not grants:
             raise Refused(f"the key {name} would open nothing", remedy="Give it a grant.")
-        key = new_key(name, grants)
-        with self._made() as rows:
-            row = (key.id, name, _told(grants), self._sealed(key), int(time.time()))
+        key = make_key(name, grants)
+        with self._open_or_make() as rows:
+            row = (key.id, name, _encode_grants(grants), self._seal_secret(key), int(time.time()))
             try:
                 rows.execute("INSERT INTO access_key VALUES (?, ?, ?, ?, ?, NULL)", row)
             except apsw.ConstraintError as error:
@@ -75,32 +75,35 @@ class Keyring:
         """Forget a key; the next request with it is refused. Raises: NotFound."""
         with self._open() as rows:
             query = "DELETE FROM access_key WHERE name = ? RETURNING id"
-            if rows is None or row_of(rows, query, name) is None:
+            if rows is None or fetch_first(rows, query, name) is None:
                 raise NotFound(
                     f"there is no key {name}", remedy="`headrace lake keys list` prints them."
                 )
 
-    def listed(self) -> list[Listed]:
+    def list_keys(self) -> list[KeyDescription]:
         """All keys by name."""
         query = "SELECT id, name, grants, created_s, used_s FROM access_key ORDER BY name"
         with self._open() as rows:
-            found = rows_of(rows, query) if rows else []
-        return [Listed(id, name, _read(grants), *times) for id, name, grants, *times in found]
+            found = fetch_all(rows, query) if rows else []
+        return [
+            KeyDescription(id, name, _decode_grants(grants), *times)
+            for id, name, grants, *times in found
+        ]
 
     def find(self, key_id: str) -> Key | None:
         """The key of this id, its secret open. Raises: Damaged if the key file does not fit."""
         query = "SELECT name, grants, sealed FROM access_key WHERE id = ?"
         with self._open() as rows:
-            found = row_of(rows, query, key_id) if rows else None
+            found = fetch_first(rows, query, key_id) if rows else None
             if found is None:
                 return None
             name, grants, sealed = found
-            key = Key(key_id, name, "", _read(grants))
-            return Key(key_id, name, self._opened(key, sealed), key.grants)
+            key = Key(key_id, name, "", _decode_grants(grants))
+            return Key(key_id, name, self._open_secret(key, sealed), key.grants)
 
     def check(self) -> None:
         """Raises: Damaged if a key cannot be opened, Refused if others can read the key file."""
-        for one in self.listed():
+        for one in self.list_keys():
             self.find(one.id)
 
     def note_use(self, key_id: str) -> bool:
@@ -127,25 +130,25 @@ class Keyring:
                 self._connection = None
 
     @contextmanager
-    def _made(self) -> Iterator[apsw.Connection]:
-        with self._lock, self._named():
+    def _open_or_make(self) -> Iterator[apsw.Connection]:
+        with self._lock, self._translate_errors():
             self._connection = self._connection or self._connect()
             yield self._connection
 
     @contextmanager
     def _open(self) -> Iterator[apsw.Connection | None]:
-        with self._lock, self._named():
+        with self._lock, self._translate_errors():
             if self._connection is None and self._path.exists():
                 self._connection = self._connect()
             yield self._connection
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Turn SQLite's errors into the lake's. Raises: Damaged, Unavailable."""
         try:
             yield
         except (apsw.NotADBError, apsw.CorruptError) as error:
-            raise self._damaged(str(error)) from error
+            raise self._describe_damage(str(error)) from error
         except apsw.BusyError as error:
             raise Unavailable(
                 f"another process keeps {self._path} locked", remedy="Stop it, or try again."
@@ -158,30 +161,32 @@ class Keyring:
         connection.set_busy_timeout(BUSY_MS)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(SCHEMA)
-        self._seal = self._seal_key(make=row_of(connection, "SELECT 1 FROM access_key") is None)
+        self._seal = self._read_seal(
+            make=fetch_first(connection, "SELECT 1 FROM access_key") is None
+        )
         return connection
 
-    def _damaged(self, cause: str) -> Damaged:
+    def _describe_damage(self, cause: str) -> Damaged:
         return Damaged(
             f"{self._path} cannot be used: {cause}",
             remedy=f"Restore it and {self._seal_path} from a backup, or remove {self._path} and"
             " make new keys.",
         )
 
-    def _seal_key(self, *, make: bool) -> bytes:
+    def _read_seal(self, *, make: bool) -> bytes:
         """The key file's bytes. Raises: Refused if others can read it, Damaged if it is lost."""
         if make:
             with suppress(FileExistsError):
                 self._make_seal()
         elif not self._seal_path.exists():
-            raise self._damaged(f"its key file {self._seal_path} is missing")
+            raise self._describe_damage(f"its key file {self._seal_path} is missing")
         if self._seal_path.stat().st_mode & 0o077:
             raise Refused(
                 f"{self._seal_path} can be read by others", remedy=f"chmod 600 {self._seal_path}"
             )
         seal = self._seal_path.read_bytes()
         if len(seal) != SEAL_BYTES:
-            raise self._damaged(f"{self._seal_path} is not {SEAL_BYTES} bytes")
+            raise self._describe_damage(f"{self._seal_path} is not {SEAL_BYTES} bytes")
         return seal
 
     def _make_seal(self) -> None:
@@ -199,32 +204,32 @@ class Keyring:
         finally:
             draft.unlink()
 
-    def _sealed(self, key: Key) -> bytes:
+    def _seal_secret(self, key: Key) -> bytes:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + AESGCM(self._seal).encrypt(nonce, key.secret.encode(), _bound(key))
+        return nonce + AESGCM(self._seal).encrypt(nonce, key.secret.encode(), _bind(key))
 
-    def _opened(self, key: Key, sealed: bytes) -> str:
+    def _open_secret(self, key: Key, sealed: bytes) -> str:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
         nonce, sealed_secret = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
         try:
-            return AESGCM(self._seal).decrypt(nonce, sealed_secret, _bound(key)).decode()
+            return AESGCM(self._seal).decrypt(nonce, sealed_secret, _bind(key)).decode()
         except (InvalidTag, ValueError):
             problem = f"the key {key.name} was changed, or {self._seal_path} is not its key file"
-            raise self._damaged(problem) from None
+            raise self._describe_damage(problem) from None
 
 
-def _told(grants: tuple[Grant, ...]) -> str:
+def _encode_grants(grants: tuple[Grant, ...]) -> str:
     return json.dumps([str(grant) for grant in grants])
 
 
-def _read(grants: str) -> tuple[Grant, ...]:
+def _decode_grants(grants: str) -> tuple[Grant, ...]:
     return tuple(Grant.parse(text) for text in json.loads(grants))
 
 
-def _bound(key: Key) -> bytes:
+def _bind(key: Key) -> bytes:
     """What the seal covers besides the secret, so that nobody widens a key in the file."""
-    return json.dumps(["headrace lake key", key.id, key.name, _told(key.grants)]).encode()
+    return json.dumps(["headrace lake key", key.id, key.name, _encode_grants(key.grants)]).encode()

@@ -5,7 +5,7 @@ from typing import Literal
 from starlette.responses import PlainTextResponse, Response
 
 from storage.embedded.graph import branches, heads
-from storage.embedded.http.calls import Body, Call, empty, listing, reply
+from storage.embedded.http.calls import Body, Call, reply, reply_empty, reply_page
 
 
 class BranchCreation(Body):
@@ -64,7 +64,7 @@ async def list_all(call: Call) -> Response:
         show_hidden=call.flag("show_hidden"),
     )
     results = [{"commit_id": branch.head, "id": branch.name} for branch in found.results]
-    return listing(results, has_more=found.has_more, offset_key="id")
+    return reply_page(results, has_more=found.has_more, offset_key="id")
 
 
 async def delete(call: Call) -> Response:
@@ -75,7 +75,7 @@ async def delete(call: Call) -> Response:
         call.path("branch"),
         force=call.flag("force"),
     )
-    return empty()
+    return reply_empty()
 
 
 async def reset(call: Call) -> Response:
@@ -89,7 +89,7 @@ async def reset(call: Call) -> Response:
         body.path,
         force=body.force,
     )
-    return empty()
+    return reply_empty()
 
 
 async def hard_reset(call: Call) -> Response:
@@ -98,10 +98,10 @@ async def hard_reset(call: Call) -> Response:
         heads.hard_reset,
         call.path("repository"),
         call.path("branch"),
-        call.required("ref"),
+        call.require("ref"),
         force=call.flag("force"),
     )
-    return empty()
+    return reply_empty()
 
 
 async def create_tag(call: Call) -> Response:
@@ -130,7 +130,7 @@ async def list_tags(call: Call) -> Response:
         amount=call.amount(),
     )
     results = [{"commit_id": target, "id": name} for name, target in found.results]
-    return listing(results, has_more=found.has_more, offset_key="id")
+    return reply_page(results, has_more=found.has_more, offset_key="id")
 
 
 async def delete_tag(call: Call) -> Response:
@@ -138,7 +138,7 @@ async def delete_tag(call: Call) -> Response:
     await call.write(
         branches.delete_tag, call.path("repository"), call.path("tag"), force=call.flag("force")
     )
-    return empty()
+    return reply_empty()
 
 
 ROUTES = [

@@ -10,14 +10,14 @@ from starlette.responses import Response
 from storage.embedded.errors import MergeConflict
 from storage.embedded.graph import commit_log, heads, objects
 from storage.embedded.graph.commit_log import LogQuery
-from storage.embedded.graph.commits import NS, Commit, get_commit
-from storage.embedded.graph.diff import Difference, Kind
+from storage.embedded.graph.commits import NS, StoredCommit, get_commit
+from storage.embedded.graph.diff import KeyDifference, Kind
 from storage.embedded.graph.heads import Message
 from storage.embedded.graph.paging import Folded
 from storage.embedded.graph.refs import resolve_commit
 from storage.embedded.graph.repositories import get_repository
 from storage.embedded.graph.version_graph import View
-from storage.embedded.http.calls import Body, Call, empty, listing, reply
+from storage.embedded.http.calls import Body, Call, reply, reply_empty, reply_page
 from storage.errors import NotFound, Refused
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
@@ -72,13 +72,13 @@ async def commit(call: Call) -> Response:
     commit_id, made = await call.change_head(
         heads.commit, call.path("repository"), call.path("branch"), message
     )
-    return reply(_shown(commit_id, made), 201)
+    return reply(_show_commit(commit_id, made), 201)
 
 
 async def read(call: Call) -> Response:
     """The commit that a ref expression stands for."""
-    found = await call.read(_read, call.path("repository"), call.path("commit"))
-    return reply(_shown(*found))
+    found = await call.read(_read_commit, call.path("repository"), call.path("commit"))
+    return reply(_show_commit(*found))
 
 
 async def read_log(call: Call) -> Response:
@@ -90,12 +90,12 @@ async def read_log(call: Call) -> Response:
         prefixes=call.texts("prefixes"),
         limit=call.flag("limit"),
         first_parent=call.flag("first_parent"),
-        since_ns=_time_ns(call.text("since")),
+        since_ns=_parse_time_ns(call.text("since")),
         stop_at=call.text("stop_at"),
     )
     found = await call.read(commit_log.read_log, call.path("repository"), call.path("ref"), query)
-    results = [_shown(*item) for item in found.results]
-    return listing(results, has_more=found.has_more, offset_key="id")
+    results = [_show_commit(*item) for item in found.results]
+    return reply_page(results, has_more=found.has_more, offset_key="id")
 
 
 async def merge(call: Call) -> Response:
@@ -129,7 +129,7 @@ async def find_merge_base(call: Call) -> Response:
     It answers with the commit of the branch as the source and that of the ref as the destination.
     """
     base, source, target = await call.read(
-        objects.merge_points,
+        objects.find_merge_points,
         call.path("repository"),
         source=call.path("branch"),
         target=call.path("ref"),
@@ -162,7 +162,7 @@ async def revert(call: Call) -> Response:
         message,
         parent_number=body.parent_number,
     )
-    return empty()
+    return reply_empty()
 
 
 async def diff_branch(call: Call) -> Response:
@@ -170,8 +170,8 @@ async def diff_branch(call: Call) -> Response:
     found = await call.read(
         objects.diff_uncommitted, call.path("repository"), call.path("branch"), call.window()
     )
-    results = [_uncommitted(item) for item in found.results]
-    return listing(results, has_more=found.has_more, offset_key="path")
+    results = [_show_uncommitted(item) for item in found.results]
+    return reply_page(results, has_more=found.has_more, offset_key="path")
 
 
 async def diff_refs(call: Call) -> Response:
@@ -187,11 +187,11 @@ async def diff_refs(call: Call) -> Response:
         call.window(),
     )
     right_stats = call.flag("include_right_stats")
-    results = [_difference(item, right_stats=right_stats) for item in found.results]
-    return listing(results, has_more=found.has_more, offset_key="path")
+    results = [_show_difference(item, right_stats=right_stats) for item in found.results]
+    return reply_page(results, has_more=found.has_more, offset_key="path")
 
 
-def _read(view: View, repository: str, ref: str) -> tuple[str, Commit]:
+def _read_commit(view: View, repository: str, ref: str) -> tuple[str, StoredCommit]:
     get_repository(view.rows, repository)
     try:
         commit_id = resolve_commit(view.rows, repository, ref)
@@ -200,7 +200,7 @@ def _read(view: View, repository: str, ref: str) -> tuple[str, Commit]:
     return commit_id, get_commit(view.rows, repository, commit_id)
 
 
-def _time_ns(text: str) -> int | None:
+def _parse_time_ns(text: str) -> int | None:
     if not text:
         return None
     try:
@@ -212,7 +212,7 @@ def _time_ns(text: str) -> int | None:
     return int(moment.timestamp() * NS)
 
 
-def _shown(commit_id: str, found: Commit) -> dict[str, Any]:
+def _show_commit(commit_id: str, found: StoredCommit) -> dict[str, Any]:
     return {
         "committer": found.committer,
         "creation_date": found.created_s,
@@ -226,13 +226,13 @@ def _shown(commit_id: str, found: Commit) -> dict[str, Any]:
     }
 
 
-def _uncommitted(item: Difference | Folded) -> dict[str, Any]:
+def _show_uncommitted(item: KeyDifference | Folded) -> dict[str, Any]:
     """One uncommitted change; lakeFS does not know the size of what a tombstone removed."""
-    shown = _difference(item, right_stats=False)
+    shown = _show_difference(item, right_stats=False)
     return {**shown, "size_bytes": 0} if shown["type"] == Kind.REMOVED.value else shown
 
 
-def _difference(item: Difference | Folded, *, right_stats: bool) -> dict[str, Any]:
+def _show_difference(item: KeyDifference | Folded, *, right_stats: bool) -> dict[str, Any]:
     if isinstance(item, Folded):
         return {"path": item.prefix, "path_type": "common_prefix", "type": "prefix_changed"}
     shown: dict[str, Any] = {

@@ -9,16 +9,16 @@ from starlette.responses import Response
 from storage.embedded.errors import BadRange, Unsupported
 from storage.embedded.graph import objects
 from storage.embedded.graph.paging import Folded
-from storage.embedded.graph.ranges import Entry
+from storage.embedded.graph.ranges import ObjectEntry
 from storage.embedded.http.calls import (
     Body,
     Call,
-    empty,
-    listing,
-    refusal,
+    answer_error,
     reply,
+    reply_empty,
+    reply_page,
 )
-from storage.embedded.http.transfer import Span, send, span_of
+from storage.embedded.http.transfer import Span, parse_range, send
 from storage.embedded.lake import EmbeddedLake
 from storage.errors import NotFound, Refused, StorageError
 
@@ -80,7 +80,7 @@ async def read(call: Call) -> Response:
     call.refuse("presign")
     _check_range(call)
     entry = await _find(call)
-    headers = _headers(entry)
+    headers = _make_headers(entry)
     if call.header("If-None-Match") == headers["ETag"]:
         return Response(status_code=304)
     shown = "inline" if entry.content_type in INLINE else "attachment"
@@ -90,9 +90,9 @@ async def read(call: Call) -> Response:
         "X-Frame-Options": "SAMEORIGIN",
     }
     try:
-        span = _span(call, entry)
+        span = _find_span(call, entry)
     except BadRange as error:
-        return refusal(error, {"Content-Range": f"bytes */{entry.size}"})
+        return answer_error(error, {"Content-Range": f"bytes */{entry.size}"})
     name = f"{call.path('repository')}/{call.path('ref')}/{call.text('path')}"
     return await send(call.lake, entry, span, headers, name=name)
 
@@ -102,12 +102,12 @@ async def head(call: Call) -> Response:
     try:
         _check_range(call)
         entry = await _find(call)
-        span = _span(call, entry)
+        span = _find_span(call, entry)
     except StorageError as error:
-        return Response(status_code=refusal(error).status_code)
+        return Response(status_code=answer_error(error).status_code)
     part = span or Span(0, entry.size)
     headers = {
-        **_headers(entry),
+        **_make_headers(entry),
         "Accept-Ranges": "bytes",
         "Content-Length": str(part.stop - part.start),
     }
@@ -120,7 +120,7 @@ async def stat(call: Call) -> Response:
     """What is known of an object."""
     call.refuse("presign")
     entry = await _find(call)
-    shown = stats(call.lake, call.required("path"), entry)
+    shown = describe_object(call.lake, call.require("path"), entry)
     if not call.flag("user_metadata", default=True):
         shown["metadata"] = {}
     return reply(shown)
@@ -138,11 +138,11 @@ async def list_all(call: Call) -> Response:
         if isinstance(item, Folded):
             results.append({**_FOLDER, "path": item.prefix})
             continue
-        shown = stats(call.lake, *item)
+        shown = describe_object(call.lake, *item)
         if not (with_metadata and shown["metadata"]):
             del shown["metadata"]
         results.append(shown)
-    return listing(results, has_more=found.has_more, offset_key="path")
+    return reply_page(results, has_more=found.has_more, offset_key="path")
 
 
 async def delete(call: Call) -> Response:
@@ -151,10 +151,10 @@ async def delete(call: Call) -> Response:
         objects.delete_objects,
         call.path("repository"),
         call.path("branch"),
-        [call.required("path")],
+        [call.require("path")],
         force=call.flag("force"),
     )
-    return empty()
+    return reply_empty()
 
 
 async def delete_many(call: Call) -> Response:
@@ -166,7 +166,7 @@ async def delete_many(call: Call) -> Response:
     try:
         await call.write(objects.delete_objects, *names, body.paths, force=call.flag("force"))
     except StorageError as error:
-        return reply({"errors": _refused(body.paths, error)})
+        return reply({"errors": _list_refused(body.paths, error)})
     return reply({"errors": []})
 
 
@@ -175,14 +175,14 @@ async def copy(call: Call) -> Response:
     body = await call.body(ObjectCopy)
     if body.shallow:
         raise Unsupported("Not Implemented")
-    to = call.required("dest_path")
+    to = call.require("dest_path")
     entry = await call.write(
         objects.copy_object,
         (call.path("repository"), body.src_ref or call.path("branch"), body.src_path),
         (call.path("repository"), call.path("branch"), to),
         force=body.force,
     )
-    return reply(stats(call.lake, to, entry), 201)
+    return reply(describe_object(call.lake, to, entry), 201)
 
 
 async def set_metadata(call: Call) -> Response:
@@ -192,10 +192,10 @@ async def set_metadata(call: Call) -> Response:
         objects.update_metadata,
         call.path("repository"),
         call.path("branch"),
-        call.required("path"),
+        call.require("path"),
         body.set,
     )
-    return empty()
+    return reply_empty()
 
 
 async def read_properties(call: Call) -> Response:
@@ -206,11 +206,11 @@ async def read_properties(call: Call) -> Response:
 
 async def may_upload(call: Call) -> Response:
     """Whether the key may write here: it may, or the request would not have come this far."""
-    call.required("path")
-    return empty()
+    call.require("path")
+    return reply_empty()
 
 
-def stats(lake: EmbeddedLake, path: str, entry: Entry) -> dict[str, Any]:
+def describe_object(lake: EmbeddedLake, path: str, entry: ObjectEntry) -> dict[str, Any]:
     """An object as lakeFS describes it."""
     return {
         "checksum": entry.etag,
@@ -224,13 +224,13 @@ def stats(lake: EmbeddedLake, path: str, entry: Entry) -> dict[str, Any]:
     }
 
 
-async def _find(call: Call) -> Entry:
+async def _find(call: Call) -> ObjectEntry:
     return await call.read(
-        objects.find_object, call.path("repository"), call.path("ref"), call.required("path")
+        objects.find_object, call.path("repository"), call.path("ref"), call.require("path")
     )
 
 
-def _headers(entry: Entry) -> dict[str, str]:
+def _make_headers(entry: ObjectEntry) -> dict[str, str]:
     return {
         "Cache-Control": "no-store, must-revalidate",
         "Content-Type": entry.content_type,
@@ -246,22 +246,22 @@ def _check_range(call: Call) -> None:
         raise Refused(f'parameter "Range" in header has an error: {header!r} is no byte range')
 
 
-def _span(call: Call, entry: Entry) -> Span | None:
+def _find_span(call: Call, entry: ObjectEntry) -> Span | None:
     header = call.header("Range")
     if header is None:
         return None
     try:
-        return span_of(header, entry.size)
+        return parse_range(header, entry.size)
     except BadRange:
         raise
     except Refused as error:
         raise BadRange("Requested Range Not Satisfiable") from error
 
 
-def _refused(paths: list[str], error: StorageError) -> list[dict[str, Any]]:
+def _list_refused(paths: list[str], error: StorageError) -> list[dict[str, Any]]:
     if isinstance(error, NotFound) or "missing path" in str(error):
         return []
-    status = 500 if isinstance(error, Refused) else refusal(error).status_code
+    status = 500 if isinstance(error, Refused) else answer_error(error).status_code
     return [{"message": str(error), "path": path, "status_code": status} for path in paths]
 
 

@@ -14,11 +14,11 @@ from storage.embedded.http.calls import (
     MAX_JSON_BYTES,
     Body,
     Call,
-    empty,
-    listing,
     reply,
+    reply_empty,
+    reply_page,
 )
-from storage.embedded.http.transfer import limited
+from storage.embedded.http.transfer import read_limited
 from storage.embedded.keys.access_keys import Right
 from storage.errors import Refused
 
@@ -66,25 +66,25 @@ async def create(call: Call) -> Response:
         raise Unsupported("the embedded lakeFS has no sample data")
     call.check_repository(Right.WRITE, body.name)
     made = await call.write(_create, body)
-    return reply(_shown(made), 201)
+    return reply(_show_repository(made), 201)
 
 
 async def read(call: Call) -> Response:
     """One repository."""
-    return reply(_shown(await call.read(_get, call.path("repository"))))
+    return reply(_show_repository(await call.read(_get, call.path("repository"))))
 
 
 async def list_all(call: Call) -> Response:
     """A page of repositories."""
     found = await call.read(_list, call)
-    results = [_shown(repository) for repository in found.results]
-    return listing(results, has_more=found.has_more, offset_key="id")
+    results = [_show_repository(repository) for repository in found.results]
+    return reply_page(results, has_more=found.has_more, offset_key="id")
 
 
 async def delete(call: Call) -> Response:
     """Gone with all its refs."""
     await call.write(_delete, call.path("repository"), force=call.flag("force"))
-    return empty()
+    return reply_empty()
 
 
 async def read_metadata(call: Call) -> Response:
@@ -96,38 +96,38 @@ async def set_metadata(call: Call) -> Response:
     """Note more of it."""
     body = await call.body(MetadataSet)
     await call.write(_set_metadata, call.path("repository"), body.metadata)
-    return empty()
+    return reply_empty()
 
 
 async def delete_metadata(call: Call) -> Response:
     """Drop some of it."""
     body = await call.body(MetadataKeys)
     await call.write(_delete_metadata, call.path("repository"), body.keys)
-    return empty()
+    return reply_empty()
 
 
 async def allowed(_: Call) -> Response:
     """Whether the key may change the rules: it may, or it would not have come this far."""
-    return empty()
+    return reply_empty()
 
 
 async def read_protection(call: Call) -> Response:
     """The rules, with an ETag to change them safely."""
     found = await call.read(_get, call.path("repository"))
     rules = [{"pattern": pattern} for pattern in found.protection or ()]
-    return reply(rules, ETag=repositories.protection_version(found))
+    return reply(rules, ETag=repositories.compute_protection_version(found))
 
 
 async def set_protection(call: Call) -> Response:
     """All rules at once, if they are still those of If-Match."""
-    raw = await limited(call.request.stream(), MAX_JSON_BYTES)
+    raw = await read_limited(call.request.stream(), MAX_JSON_BYTES)
     try:
         rules = ProtectionRules.model_validate_json(raw)
     except ValidationError as error:
         raise Refused("request body has an error: not a list of patterns") from error
     patterns = [rule.pattern for rule in rules.root]
     await call.write(_protect, call.path("repository"), patterns, call.header("If-Match"))
-    return empty()
+    return reply_empty()
 
 
 def _create(view: View, body: RepositoryCreation) -> Repository:
@@ -175,7 +175,7 @@ def _protect(view: View, name: str, patterns: list[str], if_match: str | None) -
     repositories.set_protection(view.rows, name, patterns, if_match)
 
 
-def _shown(found: Repository) -> dict[str, Any]:
+def _show_repository(found: Repository) -> dict[str, Any]:
     return {
         "creation_date": found.created_s,
         "default_branch": found.default_branch,

@@ -7,7 +7,7 @@ from anyio import to_thread
 from pydantic import Field
 from starlette.responses import Response
 
-from storage.embedded.http.calls import Body, Call, empty, reply
+from storage.embedded.http.calls import Body, Call, reply, reply_empty
 from storage.embedded.keys.sessions import issue_token
 from storage.embedded.upkeep.collection import DEFAULT_GRACE_S, collect
 
@@ -54,7 +54,7 @@ class Collection(Body):
 
 async def health(_: Call) -> Response:
     """Alive."""
-    return empty()
+    return reply_empty()
 
 
 async def config(_: Call) -> Response:
@@ -93,13 +93,13 @@ async def current_user(call: Call) -> Response:
 
 async def statistics(_: Call) -> Response:
     """What lakectl tells of itself; nothing is collected here."""
-    return empty()
+    return reply_empty()
 
 
 async def login(call: Call) -> Response:
     """A token for the key."""
     body = await call.body(LoginBody)
-    key = call.service.keys.admitted(body.access_key_id, body.secret_access_key)
+    key = call.service.keys.admit(body.access_key_id, body.secret_access_key)
     token, expires_s = issue_token(key)
     return reply({"token": token, "token_expiration": expires_s})
 

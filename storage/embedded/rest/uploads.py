@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from storage.embedded.errors import Unsupported
 from storage.embedded.graph import objects
-from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.ranges import ObjectEntry, make_entry
 from storage.embedded.http.calls import Call, reply
 from storage.embedded.http.forms import read_content_part
 from storage.embedded.http.transfer import store
-from storage.embedded.rest.objects import stats
+from storage.embedded.rest.objects import describe_object
 
 DEFAULT_TYPE = "application/octet-stream"
 META = "x-lakefs-meta-"
@@ -23,12 +23,12 @@ INTERNAL_KEY = "::lakefs::"
 async def upload(call: Call) -> Response:
     """Stage an object; with `If-None-Match: *`, only where there is none."""
     absent = _only_if_absent(call)
-    names = call.path("repository"), call.path("branch"), call.required("path")
+    names = call.path("repository"), call.path("branch"), call.require("path")
     force = call.flag("force")
     await call.read(objects.check_upload, *names, force=force, absent=absent)
-    made = await _received(call)
+    made = await _receive(call)
     await call.write(objects.put_object, *names, made, force=force, absent=absent)
-    return reply(stats(call.lake, names[2], made), 201)
+    return reply(describe_object(call.lake, names[2], made), 201)
 
 
 def _only_if_absent(call: Call) -> bool:
@@ -38,23 +38,23 @@ def _only_if_absent(call: Call) -> bool:
     return condition == "*"
 
 
-async def _received(call: Call) -> Entry:
+async def _receive(call: Call) -> ObjectEntry:
     content_type = call.header("Content-Type") or DEFAULT_TYPE
     chunks: AsyncIterator[bytes] = call.request.stream()
     if content_type.lower().startswith("multipart/form-data"):
         content_type, chunks = await read_content_part(content_type, chunks)
     written = await store(call.lake, chunks)
-    return entry(
+    return make_entry(
         digest=written.digest,
         etag=written.md5,
         size=written.size,
         content_type=content_type or DEFAULT_TYPE,
         modified_s=int(time.time()),
-        metadata=_metadata(call.request.headers),
+        metadata=_read_metadata(call.request.headers),
     )
 
 
-def _metadata(headers: Headers) -> dict[str, str]:
+def _read_metadata(headers: Headers) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers.items():
         if name.startswith(META):

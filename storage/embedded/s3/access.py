@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_plus
 
-from storage.embedded.graph.ranges import Entry
+from storage.embedded.graph.ranges import ObjectEntry
 from storage.embedded.keys.access_keys import Key, Right
 from storage.embedded.s3.errors import S3Refused
 
@@ -45,7 +45,7 @@ def require(allowed: bool) -> None:
         raise S3Refused("AccessDenied")
 
 
-def copy_source(headers: Mapping[str, str]) -> Names:
+def parse_copy_source(headers: Mapping[str, str]) -> Names:
     """The (repository, ref, path) that a copy reads. Raises: S3Refused."""
     parts = unquote_plus(headers[COPY_SOURCE]).lstrip("/").split("/", 2)
     if len(parts) != 3 or not all(parts):
@@ -56,28 +56,28 @@ def copy_source(headers: Mapping[str, str]) -> Names:
     return parts[0], parts[1], parts[2]
 
 
-def is_unmodified(headers: Mapping[str, str], found: Entry) -> bool:
+def is_unmodified(headers: Mapping[str, str], found: ObjectEntry) -> bool:
     """Whether a GET or HEAD may be answered 304. Raises: S3Refused if a precondition fails.
 
     Source: RFC 9110, section 13.2.2.
     """
     if "if-match" in headers:
-        if not _names(headers["if-match"], found.etag):
+        if not _does_name(headers["if-match"], found.etag):
             raise S3Refused("PreconditionFailed")
-    elif found.modified_s > (_time(headers.get("if-unmodified-since")) or found.modified_s):
+    elif found.modified_s > (_parse_time(headers.get("if-unmodified-since")) or found.modified_s):
         raise S3Refused("PreconditionFailed")
     if "if-none-match" in headers:
-        return _names(headers["if-none-match"], found.etag)
-    since = _time(headers.get("if-modified-since"))
+        return _does_name(headers["if-none-match"], found.etag)
+    since = _parse_time(headers.get("if-modified-since"))
     return since is not None and found.modified_s <= since
 
 
-def _names(condition: str, etag: str) -> bool:
+def _does_name(condition: str, etag: str) -> bool:
     told = [tag.strip().removeprefix("W/").strip('"') for tag in condition.split(",")]
     return "*" in told or etag in told
 
 
-def _time(header: str | None) -> float | None:
+def _parse_time(header: str | None) -> float | None:
     try:
         return parsedate_to_datetime(header).timestamp() if header else None
     except (ValueError, OverflowError):

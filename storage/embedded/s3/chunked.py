@@ -35,12 +35,12 @@ class ChunkedBody:
         self._checksum = start_checksum(self._trailer) if self._trailer else None
         self._held = bytearray()
 
-    async def decoded(self) -> AsyncIterator[bytes]:
+    async def decode(self) -> AsyncIterator[bytes]:
         """The payload. Raises: S3Refused at the first chunk that is not as signed."""
-        while (header := await self._line()) is not None:
-            size, told = _chunk_header(header)
+        while (header := await self._read_line()) is not None:
+            size, told = _parse_chunk_header(header)
             hashed = sha256()
-            async for data in self._exactly(size):
+            async for data in self._read_exactly(size):
                 if self._form != UNSIGNED_TRAILER:
                     hashed.update(data)
                 if self._checksum is not None:
@@ -50,13 +50,13 @@ class ChunkedBody:
             if size == 0:
                 await self._end()
                 return
-            if await self._line() != b"":
+            if await self._read_line() != b"":
                 raise S3Refused("IncompleteBody", "A chunk does not end where it says.")
         raise S3Refused("IncompleteBody")
 
     async def _end(self) -> None:
         lines: dict[str, str] = {}
-        while line := await self._line():
+        while line := await self._read_line():
             name, _, value = line.decode("latin-1").partition(":")
             lines[name.strip().lower()] = value.strip()
         if self._checksum is None:
@@ -71,14 +71,14 @@ class ChunkedBody:
         if self._form == UNSIGNED_TRAILER:
             return
         parts = (self._signature.value, _EMPTY, digest)
-        expected = self._signature.chained(*parts, algorithm=f"{ALGORITHM}-PAYLOAD")
+        expected = self._signature.sign_next(*parts, algorithm=f"{ALGORITHM}-PAYLOAD")
         self._advance(expected, told)
 
     def _check_trailer(self, lines: dict[str, str]) -> None:
         told = lines.get(TRAILER_SIGNATURE, "")
         text = f"{self._trailer}:{lines[self._trailer]}\n"
         parts = (self._signature.value, sha256(text.encode()).hexdigest())
-        expected = self._signature.chained(*parts, algorithm=f"{ALGORITHM}-TRAILER")
+        expected = self._signature.sign_next(*parts, algorithm=f"{ALGORITHM}-TRAILER")
         self._advance(expected, told)
 
     def _advance(self, expected: str, told: str) -> None:
@@ -86,27 +86,27 @@ class ChunkedBody:
             raise S3Refused("SignatureDoesNotMatch")
         self._signature = replace(self._signature, value=expected)
 
-    async def _line(self) -> bytes | None:
+    async def _read_line(self) -> bytes | None:
         """The next line without its end; None where the body ends."""
         while (end := self._held.find(b"\n")) < 0:
             if len(self._held) > MAX_LINE_BYTES:
                 raise S3Refused("IncompleteBody", "A chunk header is too long.")
-            if not await self._more():
+            if not await self._receive_more():
                 return None
         line = bytes(self._held[:end]).rstrip(b"\r")
         del self._held[: end + 1]
         return line
 
-    async def _exactly(self, size: int) -> AsyncIterator[bytes]:
+    async def _read_exactly(self, size: int) -> AsyncIterator[bytes]:
         while size > 0:
-            if not self._held and not await self._more():
+            if not self._held and not await self._receive_more():
                 raise S3Refused("IncompleteBody")
             data = bytes(self._held[:size])
             del self._held[:size]
             size -= len(data)
             yield data
 
-    async def _more(self) -> bool:
+    async def _receive_more(self) -> bool:
         async for chunk in self._body:
             if chunk:
                 self._held += chunk
@@ -114,7 +114,7 @@ class ChunkedBody:
         return False
 
 
-def _chunk_header(line: bytes) -> tuple[int, str]:
+def _parse_chunk_header(line: bytes) -> tuple[int, str]:
     found = _HEADER.fullmatch(line)
     if found is None:
         raise S3Refused("IncompleteBody", "A chunk header is malformed.")

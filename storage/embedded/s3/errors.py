@@ -118,12 +118,12 @@ class S3Refused(Refused):
         self.status = status or CODES[code][0]
 
 
-def status_of(error: StorageError) -> int:
+def find_status(error: StorageError) -> int:
     """The HTTP status for an error."""
-    return error.status if isinstance(error, S3Refused) else CODES[code_of(error)][0]
+    return error.status if isinstance(error, S3Refused) else CODES[find_code(error)][0]
 
 
-def code_of(error: StorageError) -> str:
+def find_code(error: StorageError) -> str:
     """The S3 code for an error."""
     if isinstance(error, S3Refused):
         return error.code

@@ -10,13 +10,13 @@ from starlette.types import Receive, Scope, Send
 
 from storage.embedded.graph.repositories import find_repository
 from storage.embedded.graph.version_graph import View
-from storage.embedded.http.calls import Service, strict_query
+from storage.embedded.http.calls import LakeService, parse_query
 from storage.embedded.http.metrics import GATEWAY
 from storage.embedded.s3 import listing, multipart, objects, sigv4
 from storage.embedded.s3.access import COPY_SOURCE, check_request
-from storage.embedded.s3.errors import CODES, S3Refused, code_of, status_of
-from storage.embedded.s3.requests import S3Call, Target, target_of
-from storage.embedded.s3.xml import document
+from storage.embedded.s3.errors import CODES, S3Refused, find_code, find_status
+from storage.embedded.s3.requests import S3Call, Target, parse_target
+from storage.embedded.s3.xml import reply_xml
 from storage.errors import StorageError
 
 logger = logging.getLogger("storage.embedded")
@@ -65,7 +65,7 @@ _NAMES: dict[Operation, str] = {
 class Gateway:
     """An ASGI application for S3 requests in path style."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: LakeService) -> None:
         self._service = service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,37 +78,37 @@ class Gateway:
     async def _answer(self, request: Request) -> Response:
         target = Target("", "", "")
         try:
-            target = target_of(request.scope["raw_path"])
-            call = self._authenticated(request, target)
+            target = parse_target(request.scope["raw_path"])
+            call = self._authenticate(request, target)
             if target.repository:
                 await call.read(_check_bucket, call)
-            operation = _operation(call)
+            operation = _find_operation(call)
             request.state.operation = _NAMES[operation]
             return await operation(call)
         except StorageError as error:
-            return _refusal(error, target, request)
+            return _answer_error(error, target, request)
 
-    def _authenticated(self, request: Request, target: Target) -> S3Call:
-        query = strict_query(request.scope["query_string"])
+    def _authenticate(self, request: Request, target: Target) -> S3Call:
+        query = parse_query(request.scope["query_string"])
         pairs = [(name.encode(), value.encode()) for name in query for value in query[name]]
         path = "/".join(("", *target.names)) if target.key else request.scope["path"]
-        signed = sigv4.Request(request.method, path.encode(), pairs, request.headers)
+        signed = sigv4.SignedRequest(request.method, path.encode(), pairs, request.headers)
         signature = sigv4.verify(signed, self._service.keys.find)
-        key = self._service.keys.used(signature.signer)
+        key = self._service.keys.mark_used(signature.signer)
         request.state.user, request.state.key = key.name, key.id
         flat = {name: values[0] for name, values in query.items()}
         check_request(key, request.method, target.names, flat)
         return S3Call(request, self._service, target, flat, signature)
 
 
-def _operation(call: S3Call) -> Operation:
+def _find_operation(call: S3Call) -> Operation:
     method, target, query = call.request.method, call.target, call.query
     if not target.repository:
         found = _SERVICE.get(method)
     elif target.key:
-        found = _object_operation(call)
+        found = _find_object_operation(call)
     elif not target.ref:
-        found = _bucket_operation(method, query)
+        found = _find_bucket_operation(method, query)
     else:
         raise S3Refused("NoSuchKey")
     if found is None:
@@ -116,7 +116,7 @@ def _operation(call: S3Call) -> Operation:
     return found
 
 
-def _bucket_operation(method: str, query: Mapping[str, str]) -> Operation | None:
+def _find_bucket_operation(method: str, query: Mapping[str, str]) -> Operation | None:
     if method == "POST":
         return objects.delete_many if "delete" in query else None
     if method == "PUT" and not query:
@@ -126,7 +126,7 @@ def _bucket_operation(method: str, query: Mapping[str, str]) -> Operation | None
     return _BUCKET.get(method)
 
 
-def _object_operation(call: S3Call) -> Operation | None:
+def _find_object_operation(call: S3Call) -> Operation | None:
     method, query = call.request.method, call.query
     if "uploadId" in query:
         copies = method == "PUT" and COPY_SOURCE in call.headers
@@ -144,15 +144,15 @@ def _check_bucket(view: View, call: S3Call) -> None:
         raise S3Refused("NotImplemented" if create else "NoSuchBucket")
 
 
-def _refusal(error: StorageError, target: Target, request: Request) -> Response:
-    code = code_of(error)
-    status = status_of(error)
+def _answer_error(error: StorageError, target: Target, request: Request) -> Response:
+    code = find_code(error)
+    status = find_status(error)
     if status >= 500 and status != 501:
         logger.error("%s", error, exc_info=error)
     message = CODES[code][1] if not isinstance(error, S3Refused) else str(error)
     if request.method == "HEAD":
         return Response(status_code=status)
-    return document(
+    return reply_xml(
         "Error",
         [
             ("Code", code),

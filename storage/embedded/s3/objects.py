@@ -6,16 +6,16 @@ from email.utils import formatdate
 from starlette.responses import Response
 
 from storage.embedded.graph import objects
-from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.ranges import ObjectEntry, make_entry
 from storage.embedded.graph.refs import check_branch, get_branch
 from storage.embedded.graph.repositories import get_repository
 from storage.embedded.graph.version_graph import View
-from storage.embedded.http.transfer import Span, send, span_of
+from storage.embedded.http.transfer import Span, parse_range, send
 from storage.embedded.keys.access_keys import Right
-from storage.embedded.s3.access import check_source, copy_source, is_unmodified, require
-from storage.embedded.s3.errors import S3Refused, code_of
+from storage.embedded.s3.access import check_source, is_unmodified, parse_copy_source, require
+from storage.embedded.s3.errors import S3Refused, find_code
 from storage.embedded.s3.requests import S3Call, check_supported
-from storage.embedded.s3.xml import document, read_records, timestamp
+from storage.embedded.s3.xml import format_time, read_records, reply_xml
 from storage.errors import NotFound, Refused, StorageError
 
 DEFAULT_TYPE = "application/octet-stream"
@@ -27,24 +27,24 @@ async def get(call: S3Call) -> Response:
     """The bytes, or a range of them."""
     check_supported(call.query, "torrent", "acl", "retention", "legal-hold", "lambdaArn")
     if "versioning" in call.query:
-        return document("VersioningConfiguration", "")
+        return reply_xml("VersioningConfiguration", "")
     if "tagging" in call.query:
-        return document("Tagging", [("TagSet", "")])
+        return reply_xml("Tagging", [("TagSet", "")])
     found = await call.read(objects.find_object, *call.target.names)
     if is_unmodified(call.headers, found):
-        return _not_modified(found)
+        return _answer_not_modified(found)
     name = "/".join(call.target.names)
-    return await send(call.lake, found, _span(call, found), _headers(found), name=name)
+    return await send(call.lake, found, _find_span(call, found), _make_headers(found), name=name)
 
 
 async def head(call: S3Call) -> Response:
     """The same without the bytes."""
     found = await call.read(objects.find_object, *call.target.names)
     if is_unmodified(call.headers, found):
-        return _not_modified(found)
-    span = _span(call, found)
+        return _answer_not_modified(found)
+    span = _find_span(call, found)
     part = span or Span(0, found.size)
-    headers = {**_headers(found), "Content-Length": str(part.stop - part.start)}
+    headers = {**_make_headers(found), "Content-Length": str(part.stop - part.start)}
     if span is not None:
         headers["Content-Range"] = span.content_range(found.size)
     return Response(status_code=206 if span else 200, headers=headers)
@@ -56,8 +56,8 @@ async def put(call: S3Call) -> Response:
     absent = call.only_if_absent()
     metadata = call.metadata()
     await call.read(check_target, call, absent=absent)
-    written = await call.stored()
-    made = entry(
+    written = await call.receive()
+    made = make_entry(
         digest=written.digest,
         etag=written.md5,
         size=written.size,
@@ -71,14 +71,14 @@ async def put(call: S3Call) -> Response:
 
 async def copy(call: S3Call) -> Response:
     """Stage what another object is; the bytes are shared, not read."""
-    source = copy_source(call.headers)
+    source = parse_copy_source(call.headers)
     check_source(call.key, source)
     replaced = call.headers.get("x-amz-metadata-directive") == "REPLACE"
     metadata = call.metadata() if replaced else None
     await call.read(check_target, call, absent=False)
     made = await call.write(objects.copy_object, source, call.target.names, metadata=metadata)
-    shown = [("LastModified", timestamp(made.modified_s)), ("ETag", f'"{made.etag}"')]
-    return document("CopyObjectResult", shown)
+    shown = [("LastModified", format_time(made.modified_s)), ("ETag", f'"{made.etag}"')]
+    return reply_xml("CopyObjectResult", shown)
 
 
 async def delete(call: S3Call) -> Response:
@@ -103,8 +103,8 @@ async def delete_many(call: S3Call) -> Response:
     for ref, keys in by_ref.items():
         problem = await _delete_batch(call, ref, [key for key in keys if key])
         for key in keys:
-            shown.extend(_outcome(f"{ref}/{key}", problem, quiet=quiet))
-    return document("DeleteResult", shown)
+            shown.extend(_show_outcome(f"{ref}/{key}", problem, quiet=quiet))
+    return reply_xml("DeleteResult", shown)
 
 
 def check_target(view: View, call: S3Call, *, absent: bool) -> None:
@@ -128,35 +128,35 @@ async def _delete_batch(call: S3Call, ref: str, keys: list[str]) -> StorageError
     return None
 
 
-def _outcome(
+def _show_outcome(
     key: str, problem: StorageError | None, *, quiet: bool
 ) -> list[tuple[str, list[tuple[str, str]]]]:
     if problem is None:
         return [] if quiet else [("Deleted", [("Key", key)])]
-    told = [("Key", key), ("Code", code_of(problem)), ("Message", f"{problem}")]
+    told = [("Key", key), ("Code", find_code(problem)), ("Message", f"{problem}")]
     return [("Error", told)]
 
 
-def _not_modified(found: Entry) -> Response:
-    shown = _headers(found)
+def _answer_not_modified(found: ObjectEntry) -> Response:
+    shown = _make_headers(found)
     headers = {name: shown[name] for name in ("ETag", "Last-Modified")}
     return Response(status_code=304, headers=headers)
 
 
-def _span(call: S3Call, found: Entry) -> Span | None:
+def _find_span(call: S3Call, found: ObjectEntry) -> Span | None:
     """The range asked for. A malformed one is ignored, as S3 and lakeFS do."""
     header = call.headers.get("range")
     if header is None:
         return None
     try:
-        return span_of(header, found.size)
+        return parse_range(header, found.size)
     except Refused as error:
-        if code_of(error) == "InvalidRange":
+        if find_code(error) == "InvalidRange":
             raise
         return None
 
 
-def _headers(found: Entry) -> dict[str, str]:
+def _make_headers(found: ObjectEntry) -> dict[str, str]:
     shown = {name: value for name, value in found.metadata.items() if name.startswith(META_KEY)}
     return {
         **shown,

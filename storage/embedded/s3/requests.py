@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from storage.embedded.bytes.blobs import Incoming, Written
 from storage.embedded.graph.version_graph import View
-from storage.embedded.http.calls import Service
+from storage.embedded.http.calls import LakeService
 from storage.embedded.http.transfer import check_size, store
 from storage.embedded.keys.access_keys import Key
 from storage.embedded.lake import EmbeddedLake
@@ -50,7 +50,7 @@ class S3Call:
     """One request that was authenticated."""
 
     request: Request
-    service: Service
+    service: LakeService
     target: Target
     query: dict[str, str]
     signature: Signature
@@ -67,11 +67,11 @@ class S3Call:
 
     async def read(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
         """`work(view, ...)` on a snapshot, in a thread."""
-        return await to_thread.run_sync(self.lake.read, partial(_swapped, work, args, named))
+        return await to_thread.run_sync(self.lake.read, partial(_with_view, work, args, named))
 
     async def write(self, work: Callable[..., T], *args: Any, **named: Any) -> T:
         """`work(view, ...)` in the writer, durable when it returns."""
-        return await wrap_future(self.lake.submit(partial(_swapped, work, args, named)))
+        return await wrap_future(self.lake.submit(partial(_with_view, work, args, named)))
 
     @property
     def key(self) -> Key:
@@ -84,17 +84,17 @@ class S3Call:
         if form not in FORMS:
             return self.request.stream()
         trailer = self.headers.get("x-amz-trailer", "")
-        return ChunkedBody(self.request.stream(), form, self.signature, trailer).decoded()
+        return ChunkedBody(self.request.stream(), form, self.signature, trailer).decode()
 
-    async def stored(self, *, part: str = "") -> Written:
+    async def receive(self, *, part: str = "") -> Written:
         """The payload made durable, if it is what its headers say. Raises: S3Refused."""
-        check_size(_announced(self.headers))
+        check_size(_read_announced(self.headers))
         sums = [
             (start_checksum(name), value)
             for name, value in self.headers.items()
             if name.startswith(CHECKSUM) and name not in _NOT_SUMS
         ]
-        body, check = _summed(self.body(), sums), partial(self._check, sums)
+        body, check = _feed_sums(self.body(), sums), partial(self._check, sums)
         return await store(self.lake, body, check, part=part)
 
     async def read_all(self, limit: int) -> bytes:
@@ -145,7 +145,7 @@ class S3Call:
 _NOT_SUMS = (f"{CHECKSUM}algorithm", f"{CHECKSUM}type", f"{CHECKSUM}mode")
 
 
-def target_of(raw_path: bytes) -> Target:
+def parse_target(raw_path: bytes) -> Target:
     """The parts of `/<repository>/<ref>/<key>`. Raises: S3Refused if they are not UTF-8."""
     try:
         path = unquote_to_bytes(raw_path).decode()
@@ -156,7 +156,7 @@ def target_of(raw_path: bytes) -> Target:
     return Target(repository, ref, key)
 
 
-def _announced(headers: Headers) -> int:
+def _read_announced(headers: Headers) -> int:
     """The length that the headers promise; 0 if they do not."""
     told = headers.get("x-amz-decoded-content-length") or headers.get("content-length") or "0"
     return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
@@ -168,7 +168,7 @@ def check_supported(query: Mapping[str, str], *names: str) -> None:
         raise S3Refused("ERRLakeFSNotSupported")
 
 
-async def _summed(
+async def _feed_sums(
     body: AsyncIterator[bytes], sums: list[tuple[Digest, str]]
 ) -> AsyncIterator[bytes]:
     async for chunk in body:
@@ -193,5 +193,7 @@ def _check_md5(computed: str, told: str) -> None:
         raise S3Refused("BadDigest")
 
 
-def _swapped(work: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any], view: View) -> T:
+def _with_view(
+    work: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any], view: View
+) -> T:
     return work(view, *args, **named)

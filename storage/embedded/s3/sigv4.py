@@ -39,7 +39,7 @@ FindKey = Callable[[str], Key | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SignedRequest:
     """What is signed: the request line and headers, path and query percent-decoded."""
 
     method: str
@@ -64,7 +64,7 @@ class Signature:
     scope: str
     signer: Key
 
-    def chained(self, *parts: str, algorithm: str) -> str:
+    def sign_next(self, *parts: str, algorithm: str) -> str:
         """The signature of a chunk or trailer that follows; `parts` end its string to sign."""
         text = "\n".join((algorithm, self.moment, self.scope, *parts))
         return hmac.digest(self.signing_key, text.encode(), "sha256").hex()
@@ -87,16 +87,18 @@ def is_signed(headers: Headers, query: bytes) -> bool:
     return headers.get("authorization", "").startswith("AWS") or bool(_PRESIGNED.search(query))
 
 
-def verify(request: Request, find: FindKey) -> Signature:
+def verify(request: SignedRequest, find: FindKey) -> Signature:
     """The request's signature, if it is right and of now. Raises: S3Refused."""
     authorization = request.headers.get("authorization")
-    claim = _in_query(request) if authorization is None else _in_header(authorization)
-    moment = _moment(request, claim)
+    claim = (
+        _read_query_claim(request) if authorization is None else _read_header_claim(authorization)
+    )
+    moment = _find_moment(request, claim)
     signer = find(claim.key_id)
     if signer is None:
         raise S3Refused("AccessDenied")
-    digest = sha256(_canonical(request, claim.signed)).hexdigest()
-    signing_key = _signing_key(signer.secret, claim.scope)
+    digest = sha256(_make_canonical(request, claim.signed)).hexdigest()
+    signing_key = _derive_signing_key(signer.secret, claim.scope)
     text = "\n".join((ALGORITHM, moment, claim.scope, digest))
     expected = hmac.digest(signing_key, text.encode(), "sha256").hex()
     if not hmac.compare_digest(expected.encode(), claim.signature.encode()):
@@ -105,16 +107,16 @@ def verify(request: Request, find: FindKey) -> Signature:
     return Signature(expected, signing_key, moment, claim.scope, signer)
 
 
-def _in_header(authorization: str) -> _Claim:
+def _read_header_claim(authorization: str) -> _Claim:
     found = _AUTHORIZATION.fullmatch(authorization)
     if found is None:
         raise S3Refused("MissingFields" if authorization.startswith("AWS4") else "InvalidRequest")
     return _Claim(
-        found["key"], found["day"], _scope(found), found["headers"], found["signature"], None
+        found["key"], found["day"], _join_scope(found), found["headers"], found["signature"], None
     )
 
 
-def _in_query(request: Request) -> _Claim:
+def _read_query_claim(request: SignedRequest) -> _Claim:
     algorithm, credential = request.parameter("X-Amz-Algorithm"), request.parameter(CREDENTIAL)
     if credential is None:
         raise S3Refused("AccessDenied")
@@ -127,21 +129,23 @@ def _in_query(request: Request) -> _Claim:
     if found is None:
         raise S3Refused("AuthorizationQueryParametersError", "X-Amz-Credential is malformed.")
     signature, _, signed, expires = (value or "" for value in given)
-    return _Claim(found["key"], found["day"], _scope(found), signed, signature, _expires_s(expires))
+    return _Claim(
+        found["key"], found["day"], _join_scope(found), signed, signature, _parse_expires_s(expires)
+    )
 
 
-def _scope(found: re.Match[str]) -> str:
+def _join_scope(found: re.Match[str]) -> str:
     return f"{found['day']}/{found['region']}/{found['service']}/aws4_request"
 
 
-def _expires_s(text: str) -> int:
+def _parse_expires_s(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) <= MAX_EXPIRES_S):
         problem = f"X-Amz-Expires must be a number of seconds up to {MAX_EXPIRES_S}."
         raise S3Refused("AuthorizationQueryParametersError", problem)
     return int(text)
 
 
-def _moment(request: Request, claim: _Claim) -> str:
+def _find_moment(request: SignedRequest, claim: _Claim) -> str:
     headers = request.headers
     found = request.parameter("X-Amz-Date") or headers.get("x-amz-date") or headers.get("date")
     if not found:
@@ -165,7 +169,7 @@ def _check_age(moment: str, expires_s: int | None) -> None:
         raise S3Refused("AccessDenied", "Request has expired")
 
 
-def _canonical(request: Request, signed: str) -> bytes:
+def _make_canonical(request: SignedRequest, signed: str) -> bytes:
     query = sorted(
         (_escape(name, ""), _escape(value, ""))
         for name, value in request.query
@@ -173,7 +177,7 @@ def _canonical(request: Request, signed: str) -> bytes:
     )
     names = sorted(signed.split(";"))
     _check_signed(request.headers, names)
-    headers = b"".join(_header(request.headers, name) for name in names)
+    headers = b"".join(_show_header(request.headers, name) for name in names)
     return b"\n".join(
         (
             request.method.encode(),
@@ -195,7 +199,7 @@ def _check_signed(headers: Headers, names: list[str]) -> None:
             raise S3Refused("AccessDenied", f"The header {name} is not signed.")
 
 
-def _header(headers: Headers, name: str) -> bytes:
+def _show_header(headers: Headers, name: str) -> bytes:
     values = (value.encode("latin-1") for value in headers.getlist(name))
     shown = b",".join(_SPACES.sub(b" ", value.strip()) for value in values)
     return name.encode("latin-1") + b":" + shown + b"\n"
@@ -205,7 +209,7 @@ def _escape(text: bytes, safe: str) -> bytes:
     return quote(text, safe=safe + "-_.~").encode()
 
 
-def _signing_key(secret: str, scope: str) -> bytes:
+def _derive_signing_key(secret: str, scope: str) -> bytes:
     key = b"AWS4" + secret.encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")

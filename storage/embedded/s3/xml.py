@@ -20,16 +20,16 @@ NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def timestamp(seconds: int) -> str:
+def format_time(seconds: int) -> str:
     """A time as S3 writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(seconds))
 
 
-def document(root: str, content: Content, status: int = 200, **headers: str) -> Response:
+def reply_xml(root: str, content: Content, status: int = 200, **headers: str) -> Response:
     """An XML answer."""
     # S3 puts no namespace on its errors, and clients look for them without one.
     namespace = "" if root == "Error" else NAMESPACE
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{_element(root, content, namespace)}'
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n{_write_element(root, content, namespace)}'
     return Response(body.encode(), status, headers, media_type="application/xml")
 
 
@@ -37,7 +37,7 @@ def read_records(
     body: bytes, root: str, record: str
 ) -> tuple[list[dict[str, str]], dict[str, str]]:
     """The flat `record` elements under `root`, and root's other children. Raises: S3Refused."""
-    reader = _Reader(root, record)
+    reader = _DocumentReader(root, record)
     try:
         reader.parser.Parse(body, True)
     except expat.ExpatError as error:
@@ -47,7 +47,7 @@ def read_records(
     return reader.records, reader.others
 
 
-class _Reader:
+class _DocumentReader:
     """Collects text by depth: 1 is the root, 2 a record or field of it, 3 a record's field."""
 
     def __init__(self, root: str, record: str) -> None:
@@ -85,14 +85,14 @@ class _Reader:
         raise S3Refused("MalformedXML")
 
 
-def _element(name: str, content: Content, namespace: str = "") -> str:
+def _write_element(name: str, content: Content, namespace: str = "") -> str:
     attribute = f' xmlns="{namespace}"' if namespace else ""
-    return f"<{name}{attribute}>{_inner(content)}</{name}>"
+    return f"<{name}{attribute}>{_write_content(content)}</{name}>"
 
 
-def _inner(content: Content) -> str:
+def _write_content(content: Content) -> str:
     if isinstance(content, bool):
         return "true" if content else "false"
     if isinstance(content, str | int):
         return escape(_NOT_XML.sub("\ufffd", str(content)), {"\r": "&#13;"})
-    return "".join(_element(name, part) for name, part in content)
+    return "".join(_write_element(name, part) for name, part in content)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import apsw
 
-from storage.embedded.bytes.folder_locks import bytes_stay, hold
-from storage.embedded.disk import full_disk_named, make_durable_folder, sync_folder
+from storage.embedded.bytes.folder_locks import hold_folder, keep_bytes
+from storage.embedded.disk import make_durable_folder, sync_folder, translate_full_disk
 from storage.embedded.lake import GRAPH
 from storage.embedded.sqlite import connect
-from storage.embedded.upkeep.check import Tell, snapshot
-from storage.embedded.upkeep.copies import copy_database, place_all, wanted, write_json
+from storage.embedded.upkeep.check import Tell, open_snapshot
+from storage.embedded.upkeep.copies import copy_database, find_wanted, place_all, write_json
 from storage.errors import Damaged, NotFound, Refused
 
 MANIFEST = "backup.json"
@@ -58,12 +58,12 @@ def back_up(root: Path, folder: Path, *, copy: bool = False, tell: Tell = lambda
     back. Raises: NotFound, Refused if the folder holds something else, such as the backup of
     another lake, Damaged naming the object if the lake has lost one, DiskFull, Unavailable.
     """
-    with full_disk_named(), bytes_stay(_lake(root)), _target(folder):
+    with translate_full_disk(), keep_bytes(_require_lake(root)), _claim_target(folder):
         _require_same_lake(root, folder)
         made_at = datetime.now(UTC).isoformat(timespec="seconds")
         tell("copying the graph")
         graph = _copy_graph(root, folder)
-        commits, sizes = wanted(graph)
+        commits, sizes = find_wanted(graph)
         tell(f"{commits} commits name {len(sizes)} objects")
         new = place_all(root, folder, sizes, copy=copy, tell=tell)
         _copy_keys(root, folder)
@@ -84,12 +84,12 @@ def restore(folder: Path, root: Path, *, tell: Tell = lambda _: None) -> Backup:
     """
     made = read_backup(folder)
     make_durable_folder(root)
-    with full_disk_named(), closing(hold(root)), bytes_stay(folder):
+    with translate_full_disk(), closing(hold_folder(root)), keep_bytes(folder):
         _require_empty(root)
         # First, so that a backup into the same folder meanwhile does not change what is restored.
         graph = root / f"{GRAPH}.restored"
         copy_database(folder / GRAPH, graph)
-        commits, sizes = wanted(graph)
+        commits, sizes = find_wanted(graph)
         tell(f"{commits} commits name {len(sizes)} objects")
         place_all(folder, root, sizes, copy=True, tell=tell)
         for name in (GRAPH, f"{GRAPH}-wal", f"{GRAPH}-shm"):
@@ -120,13 +120,13 @@ def read_backup(folder: Path) -> Backup:
 def newest_backup(root: Path) -> Backup | None:
     """The latest backup of this lake that is still where it was made."""
     found = []
-    for folder in _listed(root):
+    for folder in _read_listed(root):
         with suppress(NotFound, Damaged, Refused, OSError):
             found.append(read_backup(Path(folder)))
     return max(found, key=lambda made: made.made_at, default=None)
 
 
-def _lake(root: Path) -> Path:
+def _require_lake(root: Path) -> Path:
     if not (root / GRAPH).is_file():
         raise NotFound(f"there is no lake in {root}", remedy="`headrace up` makes one.")
     return root
@@ -135,7 +135,7 @@ def _lake(root: Path) -> Path:
 def _require_empty(root: Path) -> None:
     if not (root / GRAPH).exists():
         return
-    with snapshot(root) as rows:
+    with open_snapshot(root) as rows:
         (count,) = next(rows.execute("SELECT count(*) FROM repository"))
     if count:
         raise Refused(
@@ -145,7 +145,7 @@ def _require_empty(root: Path) -> None:
 
 
 @contextmanager
-def _target(folder: Path) -> Iterator[None]:
+def _claim_target(folder: Path) -> Iterator[None]:
     """The folder, ours alone. Raises: Refused, Unavailable."""
     if folder.exists() and not folder.is_dir():
         raise Refused(f"{folder} is not a folder")
@@ -155,7 +155,7 @@ def _target(folder: Path) -> Iterator[None]:
         )
     make_durable_folder(folder)
     (folder / _STARTED).touch()
-    with closing(hold(folder)):
+    with closing(hold_folder(folder)):
         yield
     (folder / _STARTED).unlink(missing_ok=True)
 
@@ -205,7 +205,7 @@ def _prune(folder: Path, sizes: dict[bytes, int]) -> None:
             file.unlink()
 
 
-def _listed(root: Path) -> list[str]:
+def _read_listed(root: Path) -> list[str]:
     try:
         return [str(folder) for folder in json.loads((root / LISTED).read_text())]
     except (OSError, ValueError):
@@ -214,4 +214,4 @@ def _listed(root: Path) -> list[str]:
 
 def note_backup(root: Path, made: Backup) -> None:
     """Remember it in the lake, for the day when that is damaged."""
-    write_json(root / LISTED, list(dict.fromkeys([*_listed(root), made.folder])))
+    write_json(root / LISTED, list(dict.fromkeys([*_read_listed(root), made.folder])))

@@ -3,14 +3,14 @@
 from itertools import islice
 from pathlib import Path
 
-from storage.embedded.bytes.blobs import lake_blob_problem
+from storage.embedded.bytes.blobs import find_lake_blob_problem
 from storage.embedded.graph.commits import get_commit
-from storage.embedded.graph.ranges import Entry
+from storage.embedded.graph.ranges import ObjectEntry
 from storage.embedded.graph.version_graph import View
 from storage.embedded.lake import GRAPH, SUSPECT, EmbeddedLake
 from storage.embedded.upkeep.backups import newest_backup
 from storage.embedded.upkeep.check import Report, check
-from storage.embedded.upkeep.reach import refs, staged_entries
+from storage.embedded.upkeep.reach import list_refs, scan_staged_entries
 from storage.errors import Damaged, NotFound
 
 SAMPLED_TREES = 32
@@ -35,7 +35,7 @@ def open_sound(root: Path) -> EmbeddedLake:
             raise
         return lake
     except Damaged as error:
-        raise Damaged(str(error), remedy=_remedy(root)) from error
+        raise Damaged(str(error), remedy=_find_remedy(root)) from error
 
 
 def _require_sound(report: Report) -> None:
@@ -49,7 +49,7 @@ def _require_sound(report: Report) -> None:
 
 def _look(view: View, root: Path) -> None:
     trees: dict[str, str] = {}
-    for ref in refs(view.rows):
+    for ref in list_refs(view.rows):
         try:
             tree = get_commit(view.rows, ref.repository, ref.commit).tree
             view.nodes.root(tree)
@@ -57,18 +57,18 @@ def _look(view: View, root: Path) -> None:
             raise Damaged(f"{ref.name} of {ref.repository} cannot be read: {error}") from error
         trees.setdefault(tree, ref.repository)
     for tree, repository in list(trees.items())[:SAMPLED_TREES]:
-        for key, value in _sample(view, tree):
+        for key, value in _take_sample(view, tree):
             _require_there(root, f"{repository}/{key}", value)
-    for repository, key, value in islice(staged_entries(view.rows), SAMPLED_OBJECTS):
+    for repository, key, value in islice(scan_staged_entries(view.rows), SAMPLED_OBJECTS):
         _require_there(root, f"{repository}/{key} (uncommitted)", value)
 
 
-def _require_there(root: Path, name: str, value: Entry) -> None:
-    if problem := lake_blob_problem(root, value.digest, value.size, read=False):
+def _require_there(root: Path, name: str, value: ObjectEntry) -> None:
+    if problem := find_lake_blob_problem(root, value.digest, value.size, read=False):
         raise Damaged(f"the object {name} {problem}")
 
 
-def _sample(view: View, tree: str) -> list[tuple[str, Entry]]:
+def _take_sample(view: View, tree: str) -> list[tuple[str, ObjectEntry]]:
     """Some entries from the beginning of the tree's first group and the end of its last."""
     groups = view.nodes.root(tree).groups
     if not groups:
@@ -82,7 +82,7 @@ def _sample(view: View, tree: str) -> list[tuple[str, Entry]]:
     ]
 
 
-def _remedy(root: Path) -> str:
+def _find_remedy(root: Path) -> str:
     backup = newest_backup(root)
     if backup is None:
         return (

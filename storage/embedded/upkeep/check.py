@@ -10,13 +10,19 @@ from pathlib import Path
 
 import apsw
 
-from storage.embedded.bytes.blobs import blob_problem, lake_blob_problem
-from storage.embedded.bytes.folder_locks import bytes_stay
+from storage.embedded.bytes.blobs import find_blob_problem, find_lake_blob_problem
+from storage.embedded.bytes.folder_locks import keep_bytes
 from storage.embedded.graph.database import check_version
 from storage.embedded.lake import GRAPH
-from storage.embedded.sqlite import connect, rows_of
-from storage.embedded.upkeep.damage import Holding, holding
-from storage.embedded.upkeep.reach import Named, Walk, all_commits, ref_commits, staged_entries
+from storage.embedded.sqlite import connect, fetch_all
+from storage.embedded.upkeep.damage import Holding, find_holders
+from storage.embedded.upkeep.reach import (
+    Named,
+    Walk,
+    list_all_commits,
+    list_ref_commits,
+    scan_staged_entries,
+)
 from storage.errors import Damaged, NotFound
 
 Tell = Callable[[str], None]
@@ -74,7 +80,7 @@ def check(root: Path, *, deep: bool = False, tell: Tell = lambda _: None) -> Rep
     `deep` adds what nothing refers to any more, and all of the database file instead of its
     structure. Raises: NotFound if there is no lake, Unavailable while bytes are collected.
     """
-    with bytes_stay(_existing(root)):
+    with keep_bytes(_require_lake(root)):
         return check_held(root, deep=deep, tell=tell)
 
 
@@ -83,17 +89,17 @@ def check_held(
 ) -> Report:
     """The same for one who keeps collections out; without `read` the bytes are only measured."""
     try:
-        with snapshot(root) as rows:
-            broken = _database_problem(rows, deep=deep)
+        with open_snapshot(root) as rows:
+            broken = _find_database_problem(rows, deep=deep)
             return broken or _check_graph(root, rows, deep=deep, read=read, tell=tell)
     except (apsw.CorruptError, apsw.NotADBError, Damaged) as error:
         return Report(0, 0, 0, (Problem("database", GRAPH, str(error)),))
 
 
 @contextmanager
-def snapshot(root: Path) -> Iterator[apsw.Connection]:
+def open_snapshot(root: Path) -> Iterator[apsw.Connection]:
     """The graph at one moment, also while it is served. Raises: Damaged, NotFound."""
-    path = _existing(root) / GRAPH
+    path = _require_lake(root) / GRAPH
     with closing(connect(path)) as rows:
         check_version(path, rows)
         rows.execute("BEGIN")
@@ -101,13 +107,13 @@ def snapshot(root: Path) -> Iterator[apsw.Connection]:
         rows.execute("ROLLBACK")
 
 
-def _existing(root: Path) -> Path:
+def _require_lake(root: Path) -> Path:
     if not (root / GRAPH).is_file():
         raise NotFound(f"there is no lake in {root}", remedy="`headrace up` makes one.")
     return root
 
 
-def _database_problem(rows: apsw.Connection, *, deep: bool) -> Report | None:
+def _find_database_problem(rows: apsw.Connection, *, deep: bool) -> Report | None:
     verdict = rows.pragma("integrity_check" if deep else "quick_check", 1)
     if verdict == "ok":
         return None
@@ -120,22 +126,24 @@ def _check_graph(
     found = _walk(rows, deep=deep)
     tell(f"{len(found.trees)} commits name {len(found.sizes)} objects")
     bad, octets = _check_blobs(root, found.sizes, read=read, tell=tell)
-    named = holding(rows, found.trees, {*bad, *found.lost})
-    problems = [_problem("object", digest, text, named) for digest, text in bad.items()]
-    problems += [_problem(_kind(text), node, text, named) for node, text in found.lost.items()]
-    problems += _part_problems(root, rows)
-    problems += _stray_problems(root, found.sizes) if deep else []
+    named = find_holders(rows, found.trees, {*bad, *found.lost})
+    problems = [_make_problem("object", digest, text, named) for digest, text in bad.items()]
+    problems += [
+        _make_problem(_tell_kind(text), node, text, named) for node, text in found.lost.items()
+    ]
+    problems += _find_part_problems(root, rows)
+    problems += _find_stray_problems(root, found.sizes) if deep else []
     return Report(len(found.trees), len(found.sizes), octets, tuple(problems))
 
 
 def _walk(rows: apsw.Connection, *, deep: bool) -> _Found:
     found = _Found()
     walk = Walk(rows, lost=found.note)
-    for named, commit in walk.commits(all_commits(rows) if deep else ref_commits(rows)):
+    for named, commit in walk.commits(list_all_commits(rows) if deep else list_ref_commits(rows)):
         found.trees.append((named, commit.tree))
         for _, value in walk.items(commit.tree):
             found.sizes[bytes.fromhex(value.digest)] = value.size
-    for _, _, value in staged_entries(rows):
+    for _, _, value in scan_staged_entries(rows):
         found.sizes[bytes.fromhex(value.digest)] = value.size
     return found
 
@@ -147,7 +155,7 @@ def _check_blobs(
     octets = said = 0
     for digest, size in sizes.items():
         name = digest.hex()
-        if text := lake_blob_problem(root, name, size, read=read):
+        if text := find_lake_blob_problem(root, name, size, read=read):
             bad[name] = text
             tell(f"object {name} {text}")
         octets += size
@@ -157,30 +165,30 @@ def _check_blobs(
     return bad, octets
 
 
-def _problem(kind: str, name: str, text: str, named: dict[str, Holding]) -> Problem:
+def _make_problem(kind: str, name: str, text: str, named: dict[str, Holding]) -> Problem:
     held = named[name]
     return Problem(kind, name, text, tuple(held.paths[:SHOWN]), tuple(held.commits))
 
 
-def _kind(text: str) -> str:
+def _tell_kind(text: str) -> str:
     return "commit" if text.startswith("commit") else "node"
 
 
-def _part_problems(root: Path, rows: apsw.Connection) -> list[Problem]:
+def _find_part_problems(root: Path, rows: apsw.Connection) -> list[Problem]:
     """Parts of open uploads whose file is not as it was received."""
-    found = rows_of(
+    found = fetch_all(
         rows,
         "SELECT part.file, part.size, upload.repository || '/' || upload.key FROM part"
         " JOIN upload ON upload.id = part.upload",
     )
     problems = []
     for file, size, path in found:
-        if text := blob_problem(root / "parts" / file, "", size, read=False):
+        if text := find_blob_problem(root / "parts" / file, "", size, read=False):
             problems.append(Problem("part", file, text, (path,)))
     return problems
 
 
-def _stray_problems(root: Path, sizes: dict[bytes, int]) -> list[Problem]:
+def _find_stray_problems(root: Path, sizes: dict[bytes, int]) -> list[Problem]:
     """Blobs that nothing refers to and that do not fit their name either."""
     problems = []
     for file in sorted((root / "blobs").glob("??/*")):
@@ -189,7 +197,7 @@ def _stray_problems(root: Path, sizes: dict[bytes, int]) -> list[Problem]:
             problems.append(Problem("stray", digest, "is no blob of the lake"))
         elif bytes.fromhex(digest) not in sizes:
             size = file.stat().st_size
-            if text := blob_problem(file, digest, size):
+            if text := find_blob_problem(file, digest, size):
                 problems.append(Problem("stray", digest, text))
     return problems
 

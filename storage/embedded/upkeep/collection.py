@@ -21,18 +21,18 @@ from itertools import islice
 
 import apsw
 
-from storage.embedded.bytes.folder_locks import bytes_go
+from storage.embedded.bytes.folder_locks import claim_bytes
 from storage.embedded.graph.commits import NS
 from storage.embedded.graph.version_graph import View
 from storage.embedded.lake import EmbeddedLake
-from storage.embedded.sqlite import rows_of
+from storage.embedded.sqlite import fetch_all
 from storage.embedded.upkeep.reach import (
     Named,
     Seen,
     Walk,
-    all_commits,
-    ref_commits,
-    staged_entries,
+    list_all_commits,
+    list_ref_commits,
+    scan_staged_entries,
 )
 
 DEFAULT_GRACE_S = 24 * 3600
@@ -67,16 +67,16 @@ def collect(
     Raises: Damaged, with nothing removed, if the graph cannot be walked; Unavailable while a
     check or a backup needs the bytes.
     """
-    with bytes_go(lake.root):
+    with claim_bytes(lake.root):
         marked = _Marked(young_ns=int(max(time.time() - grace_s, 0) * NS))
-        marked.doomed = _old_blobs(lake, marked.young_ns)
+        marked.doomed = _find_old_blobs(lake, marked.young_ns)
         nodes = lake.read(partial(_mark, marked))
         if dry_run:
-            commits = len(lake.read(lambda view: _expired(view.rows, marked.seen)))
+            commits = len(lake.read(lambda view: _find_expired(view.rows, marked.seen)))
             gone = marked.doomed
             return Collected(True, commits, len(nodes), len(gone), sum(gone.values()))
         lake.blobs.condemn(marked.doomed)
-        lake.blobs.pardon(list(_grown_young(lake, marked)))
+        lake.blobs.pardon(list(_find_renewed(lake, marked)))
         try:
             return _carry_out(lake, marked, nodes)
         finally:
@@ -92,15 +92,15 @@ def _carry_out(lake: EmbeddedLake, marked: _Marked, nodes: set[str]) -> Collecte
     return Collected(False, commits, swept, len(gone), sum(gone))
 
 
-def _old_blobs(lake: EmbeddedLake, young_ns: int) -> dict[bytes, int]:
+def _find_old_blobs(lake: EmbeddedLake, young_ns: int) -> dict[bytes, int]:
     return {
         digest: found.st_size
-        for digest, found in lake.blobs.stored()
+        for digest, found in lake.blobs.list_stored()
         if found.st_mtime_ns < young_ns
     }
 
 
-def _grown_young(lake: EmbeddedLake, marked: _Marked) -> Iterator[bytes]:
+def _find_renewed(lake: EmbeddedLake, marked: _Marked) -> Iterator[bytes]:
     """Those that arrived again before they were condemned, however late they will be staged."""
     for digest in marked.doomed:
         with suppress(FileNotFoundError):
@@ -110,28 +110,30 @@ def _grown_young(lake: EmbeddedLake, marked: _Marked) -> Iterator[bytes]:
 
 def _mark(marked: _Marked, view: View) -> set[str]:
     """Spare what the snapshot reaches; the nodes it does not reach."""
-    stored = {row[0] for row in rows_of(view.rows, "SELECT id FROM node")}
-    for digest in _reached(marked, view.rows):
+    stored = {row[0] for row in fetch_all(view.rows, "SELECT id FROM node")}
+    for digest in _find_reached(marked, view.rows):
         marked.doomed.pop(digest, None)
     return stored - marked.seen.nodes
 
 
-def _reached(marked: _Marked, rows: apsw.Connection) -> Iterator[bytes]:
+def _find_reached(marked: _Marked, rows: apsw.Connection) -> Iterator[bytes]:
     """The bytes of everything uncommitted, and of those commits that were not walked yet."""
     walk = Walk(rows, marked.seen)
-    for _, commit in walk.commits([*ref_commits(rows), *_young_commits(rows, marked.young_ns)]):
+    for _, commit in walk.commits(
+        [*list_ref_commits(rows), *_find_young_commits(rows, marked.young_ns)]
+    ):
         yield from (bytes.fromhex(value.digest) for _, value in walk.items(commit.tree))
-    yield from (bytes.fromhex(value.digest) for _, _, value in staged_entries(rows))
+    yield from (bytes.fromhex(value.digest) for _, _, value in scan_staged_entries(rows))
 
 
 def _judge(lake: EmbeddedLake, marked: _Marked, nodes: set[str], view: View) -> int:
     """Pardon what became reachable, delete the commits that nothing reaches; how many."""
     # A list first: uploads wait while the set is held.
-    lake.blobs.pardon(list(_reached(marked, view.rows)))
-    lake.blobs.pardon(lake.blobs.arriving())
+    lake.blobs.pardon(list(_find_reached(marked, view.rows)))
+    lake.blobs.pardon(lake.blobs.list_arriving())
     nodes -= marked.seen.nodes
     view.condemned.update(nodes)
-    expired = _expired(view.rows, marked.seen)
+    expired = _find_expired(view.rows, marked.seen)
     view.rows.executemany("DELETE FROM commits WHERE repository = ? AND id = ?", expired)
     view.rows.execute("DELETE FROM part WHERE upload NOT IN (SELECT id FROM upload)")
     return len(expired)
@@ -143,13 +145,13 @@ def _sweep_nodes(view: View, *, batch: list[str]) -> int:
     return len(gone)
 
 
-def _young_commits(rows: apsw.Connection, young_ns: int) -> list[Named]:
+def _find_young_commits(rows: apsw.Connection, young_ns: int) -> list[Named]:
     query = "SELECT repository, id FROM commits WHERE json_extract(body, '$.created_ns') >= ?"
-    return [(row[0], row[1]) for row in rows_of(rows, query, young_ns)]
+    return [(row[0], row[1]) for row in fetch_all(rows, query, young_ns)]
 
 
-def _expired(rows: apsw.Connection, seen: Seen) -> list[Named]:
-    return [named for named in all_commits(rows) if named not in seen.commits]
+def _find_expired(rows: apsw.Connection, seen: Seen) -> list[Named]:
+    return [named for named in list_all_commits(rows) if named not in seen.commits]
 
 
 def _batches(names: list[str]) -> Iterator[list[str]]:

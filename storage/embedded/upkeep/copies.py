@@ -7,12 +7,12 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from storage.embedded.bytes.blobs import blob_path, blob_problem
+from storage.embedded.bytes.blobs import blob_path, find_blob_problem
 from storage.embedded.bytes.erasure import is_erased, mark_erased
 from storage.embedded.disk import make_durable_folder, sync_folder
 from storage.embedded.sqlite import connect
 from storage.embedded.upkeep.check import Tell
-from storage.embedded.upkeep.reach import Walk, all_commits, staged_entries
+from storage.embedded.upkeep.reach import Walk, list_all_commits, scan_staged_entries
 from storage.errors import Damaged
 
 PROGRESS_BLOBS = 10_000
@@ -34,16 +34,16 @@ def copy_database(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-def wanted(graph: Path) -> tuple[int, dict[bytes, int]]:
+def find_wanted(graph: Path) -> tuple[int, dict[bytes, int]]:
     """How many commits a graph has, and every object it names. Raises: Damaged."""
     sizes: dict[bytes, int] = {}
     with closing(connect(graph)) as rows:
         walk = Walk(rows)
         count = 0
-        for _, commit in walk.commits(all_commits(rows)):
+        for _, commit in walk.commits(list_all_commits(rows)):
             count += 1
             sizes.update((bytes.fromhex(v.digest), v.size) for _, v in walk.items(commit.tree))
-        sizes.update((bytes.fromhex(v.digest), v.size) for _, _, v in staged_entries(rows))
+        sizes.update((bytes.fromhex(v.digest), v.size) for _, _, v in scan_staged_entries(rows))
     return count, sizes
 
 
@@ -62,7 +62,7 @@ def place_all(
         if is_erased(source, name) and not blob_path(source, name).exists():
             mark_erased(target, name)
             there.unlink(missing_ok=True)
-        elif blob_problem(there, name, size, read=False):
+        elif find_blob_problem(there, name, size, read=False):
             linked = _place(blob_path(source, name), there, name, size, link=linked) and linked
             added += 1
         touched.add(there.parent)
@@ -79,14 +79,14 @@ def _place(source: Path, target: Path, digest: str, size: int, *, link: bool) ->
     target.parent.mkdir(parents=True, exist_ok=True)
     made = target.with_name(f"{target.name}.copy")
     made.unlink(missing_ok=True)
-    if problem := blob_problem(source, digest, size, read=False):
-        raise _damaged(source, digest, problem)
+    if problem := find_blob_problem(source, digest, size, read=False):
+        raise _describe_damage(source, digest, problem)
     is_linked = link and _link(source, made)
     if not is_linked:
         _copy(source, made)
-    if problem := blob_problem(made, digest, size):
+    if problem := find_blob_problem(made, digest, size):
         made.unlink(missing_ok=True)
-        raise _damaged(source, digest, problem)
+        raise _describe_damage(source, digest, problem)
     made.replace(target)
     return is_linked
 
@@ -108,7 +108,7 @@ def _copy(source: Path, target: Path) -> None:
         os.fsync(written.fileno())
 
 
-def _damaged(source: Path, digest: str, problem: str) -> Damaged:
+def _describe_damage(source: Path, digest: str, problem: str) -> Damaged:
     return Damaged(
         f"the object {digest} in {source.parents[2]} {problem}",
         remedy="`headrace lake check` lists the paths and commits that have it.",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from storage.embedded.upkeep.reach import Named, Walk, staged_entries
+from storage.embedded.upkeep.reach import Named, Walk, scan_staged_entries
 
 
 @dataclass(slots=True)
@@ -24,7 +24,7 @@ class Holding:
             self.commits.append(f"{repository}@{commit}")
 
 
-def holding(
+def find_holders(
     rows: apsw.Connection, trees: Iterable[tuple[Named, str]], bad: set[str]
 ) -> dict[str, Holding]:
     """For each bad object or node who has it, among these commits' trees and what is staged."""
@@ -35,7 +35,7 @@ def holding(
     for (repository, commit), tree in trees:
         for name, key in holders.of_tree(tree).items():
             named[name].add(repository, key, commit)
-    for repository, key, value in staged_entries(rows):
+    for repository, key, value in scan_staged_entries(rows):
         if value.digest in bad:
             named[value.digest].add(repository, f"{key} (uncommitted)", "")
     return named

@@ -6,11 +6,11 @@ from functools import partial
 
 import apsw
 
-from storage.embedded.graph.commits import Commit, find_commit
-from storage.embedded.graph.ranges import Entry, entry_from_text
+from storage.embedded.graph.commits import StoredCommit, find_commit
+from storage.embedded.graph.ranges import ObjectEntry, decode_entry
 from storage.embedded.graph.tree import Cache, Caches, Item, Nodes
 from storage.embedded.graph.version_graph import load_node
-from storage.embedded.sqlite import rows_of
+from storage.embedded.sqlite import fetch_all
 from storage.errors import Damaged
 
 Named = tuple[str, str]
@@ -54,7 +54,7 @@ class Walk:
         self.rows, self.seen, self._lost = rows, seen or Seen(), lost
         self.nodes = Nodes(partial(load_node, rows), Caches(Cache(2), Cache(2), Cache(1)))
 
-    def commits(self, starts: Iterable[Named]) -> Iterator[tuple[Named, Commit]]:
+    def commits(self, starts: Iterable[Named]) -> Iterator[tuple[Named, StoredCommit]]:
         """The commits of `starts` and all before them."""
         waiting = list(starts)
         while waiting:
@@ -62,7 +62,7 @@ class Walk:
             if named in self.seen.commits:
                 continue
             self.seen.commits.add(named)
-            if (found := self._commit(named)) is not None:
+            if (found := self._read_commit(named)) is not None:
                 yield named, found
                 waiting.extend((named[0], parent) for parent in found.parents)
 
@@ -99,7 +99,7 @@ class Walk:
             return
         yield from zip(found.keys, found.entries, strict=True)
 
-    def _commit(self, named: Named) -> Commit | None:
+    def _read_commit(self, named: Named) -> StoredCommit | None:
         repository, commit = named
         try:
             found = find_commit(self.rows, repository, commit)
@@ -117,9 +117,9 @@ class Walk:
         return True
 
 
-def refs(rows: apsw.Connection) -> list[Ref]:
+def list_refs(rows: apsw.Connection) -> list[Ref]:
     """Every branch and tag."""
-    found = rows_of(
+    found = fetch_all(
         rows,
         "SELECT repository, name, head FROM branch"
         " UNION ALL SELECT repository, name, target FROM tag",
@@ -127,21 +127,21 @@ def refs(rows: apsw.Connection) -> list[Ref]:
     return [Ref(*row) for row in found]
 
 
-def ref_commits(rows: apsw.Connection) -> list[Named]:
+def list_ref_commits(rows: apsw.Connection) -> list[Named]:
     """The commits that branches and tags name."""
-    return [(ref.repository, ref.commit) for ref in refs(rows)]
+    return [(ref.repository, ref.commit) for ref in list_refs(rows)]
 
 
-def all_commits(rows: apsw.Connection) -> list[Named]:
+def list_all_commits(rows: apsw.Connection) -> list[Named]:
     """Every commit that is stored, reachable or not."""
-    return [(row[0], row[1]) for row in rows_of(rows, "SELECT repository, id FROM commits")]
+    return [(row[0], row[1]) for row in fetch_all(rows, "SELECT repository, id FROM commits")]
 
 
-def staged_entries(rows: apsw.Connection) -> Iterator[tuple[str, str, Entry]]:
+def scan_staged_entries(rows: apsw.Connection) -> Iterator[tuple[str, str, ObjectEntry]]:
     """Repository, key and entry of everything uncommitted."""
     query = (
         "SELECT branch.repository, staged.key, staged.entry FROM staged"
         " JOIN branch ON branch.staging = staged.area WHERE staged.entry IS NOT NULL"
     )
     for repository, key, text in rows.execute(query):
-        yield repository, key, entry_from_text(text)
+        yield repository, key, decode_entry(text)

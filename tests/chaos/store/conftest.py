@@ -14,12 +14,12 @@ import httpx
 import pytest
 
 from storage.embedded.graph.objects import list_objects
-from storage.embedded.graph.paging import Window
+from storage.embedded.graph.paging import KeyWindow
 from storage.embedded.graph.version_graph import View
 from storage.embedded.lake import EmbeddedLake
 from storage.embedded.upkeep.boot import open_sound
 from storage.embedded.upkeep.check import check
-from storage.embedded.upkeep.reach import refs
+from storage.embedded.upkeep.reach import list_refs
 
 ADMIN = ("AKIAHEADRACETESTS", "not-a-secret-only-for-tests")
 CONTENT_A, CONTENT_B = b"a" * 70_000, b"b" * 300
@@ -133,9 +133,9 @@ def standing(root: Path) -> dict[str, dict[str, bytes]]:
 
 def _shown(lake: EmbeddedLake, view: View) -> dict[str, dict[str, bytes]]:
     found: dict[str, dict[str, bytes]] = {}
-    for ref in refs(view.rows):
+    for ref in list_refs(view.rows):
         for name in (ref.name, f"{ref.name}@"):
-            page = list_objects(view, "repo", name, Window())
+            page = list_objects(view, "repo", name, KeyWindow())
             found[name] = {
                 key: b"".join(lake.blobs.read(value.digest, value.size, 0, value.size))
                 for key, value in page.results

@@ -69,7 +69,7 @@ def list_all(as_json: AsJson = False) -> None:
             _day(one.created_s),
             _day(one.used_s),
         )
-        for one in _ring().listed()
+        for one in _ring().list_keys()
     ]
     if as_json:
         show_json([dict(zip(head, row, strict=True)) for row in rows])

@@ -33,7 +33,7 @@ def test_it_is_made_once_and_again_for_another_pipeline(settings):
     first = service_key(settings)
     assert service_key(settings) == first
     ring = Keyring(settings.home / "lake")
-    (made,) = ring.listed()
+    (made,) = ring.list_keys()
     assert made.name == SERVICE_KEY
     assert [str(grant) for grant in made.grants] == [
         "read:flights-releases",
@@ -42,7 +42,7 @@ def test_it_is_made_once_and_again_for_another_pipeline(settings):
     ring.revoke(SERVICE_KEY)
     ring.create(SERVICE_KEY, made.grants[:1])
     assert service_key(settings) != first
-    assert [one.grants for one in ring.listed()] == [made.grants]
+    assert [one.grants for one in ring.list_keys()] == [made.grants]
 
 
 def test_a_lakefs_of_ones_own_gets_no_key_from_us(settings, monkeypatch):

@@ -9,8 +9,8 @@ from hypothesis import settings
 
 from storage.embedded.graph import branches, heads, objects, repositories
 from storage.embedded.graph.heads import Message
-from storage.embedded.graph.paging import Window
-from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.paging import KeyWindow
+from storage.embedded.graph.ranges import ObjectEntry, make_entry
 from storage.embedded.lake import EmbeddedLake
 
 SAID = Message("me", "m")
@@ -30,11 +30,11 @@ class Kept:
     def root(self) -> Path:
         return self.lake.root
 
-    def made(self, content: bytes) -> Entry:
+    def made(self, content: bytes) -> ObjectEntry:
         incoming = self.lake.blobs.receive()
         incoming.write(content)
         written = self.lake.blobs.keep(incoming)
-        return entry(
+        return make_entry(
             digest=written.digest,
             etag=written.md5,
             size=written.size,
@@ -43,7 +43,7 @@ class Kept:
             metadata={},
         )
 
-    def put(self, key: str, content: bytes = b"x", branch: str = "main") -> Entry:
+    def put(self, key: str, content: bytes = b"x", branch: str = "main") -> ObjectEntry:
         value = self.made(content)
         self.lake.write(lambda view: objects.put_object(view, "repo", branch, key, value))
         return value
@@ -69,7 +69,7 @@ class Kept:
         return b"".join(self.lake.blobs.read(found.digest, found.size, 0, found.size))
 
     def keys(self, ref: str = "main") -> list[str]:
-        found = self.lake.read(lambda view: objects.list_objects(view, "repo", ref, Window()))
+        found = self.lake.read(lambda view: objects.list_objects(view, "repo", ref, KeyWindow()))
         return [item[0] for item in found.results]
 
     def blob(self, key: str, ref: str = "main") -> Path:

@@ -12,8 +12,8 @@ import pytest
 from storage.embedded.errors import DiskFull, WritesStopped
 from storage.embedded.graph import branches, heads, objects, repositories
 from storage.embedded.graph.heads import Message
-from storage.embedded.graph.paging import Window
-from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.paging import KeyWindow
+from storage.embedded.graph.ranges import ObjectEntry, make_entry
 from storage.embedded.lake import EmbeddedLake
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
@@ -32,11 +32,11 @@ def lake(tmp_path):
     opened.close()
 
 
-def made(content: bytes, lake: EmbeddedLake) -> Entry:
+def made(content: bytes, lake: EmbeddedLake) -> ObjectEntry:
     incoming = lake.blobs.receive()
     incoming.write(content)
     written = lake.blobs.keep(incoming)
-    return entry(
+    return make_entry(
         digest=written.digest,
         etag=written.md5,
         size=written.size,
@@ -56,7 +56,7 @@ def delete(lake: EmbeddedLake, key: str) -> None:
 
 
 def shown(lake: EmbeddedLake, ref: str = "main") -> list[str]:
-    found = lake.read(lambda view: objects.list_objects(view, "repo", ref, Window()))
+    found = lake.read(lambda view: objects.list_objects(view, "repo", ref, KeyWindow()))
     return [item[0] for item in found.results]
 
 

@@ -29,7 +29,7 @@ def client(process: subprocess.Popen[str]) -> httpx.Client:
     return httpx.Client(base_url=f"{url}/api/v1", auth=KEY, timeout=30)
 
 
-def refusal(process: subprocess.Popen[str]) -> list[str]:
+def answer_error(process: subprocess.Popen[str]) -> list[str]:
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (1, "")
     return err.splitlines()
@@ -37,7 +37,7 @@ def refusal(process: subprocess.Popen[str]) -> list[str]:
 
 def test_without_a_credential_it_says_which_variable_is_missing(tmp_path):
     env = {name: value for name, value in ENV.items() if name != "LAKEFS_SECRET_ACCESS_KEY"}
-    problem, remedy = refusal(start(tmp_path, env=env))
+    problem, remedy = answer_error(start(tmp_path, env=env))
     assert "LAKEFS_SECRET_ACCESS_KEY" in problem
     assert remedy
 
@@ -45,14 +45,14 @@ def test_without_a_credential_it_says_which_variable_is_missing(tmp_path):
 def test_a_port_in_use_is_said_in_two_lines(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        problem, remedy = refusal(start(tmp_path, "--port", port))
+        problem, remedy = answer_error(start(tmp_path, "--port", port))
     assert port in problem
     assert "--port" in remedy
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_two_lines(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    problem, remedy = refusal(start(tmp_path / "file" / "lake"))
+    problem, remedy = answer_error(start(tmp_path / "file" / "lake"))
     assert "cannot write to" in problem
     assert "--root" in remedy
 
@@ -65,7 +65,7 @@ def test_a_lake_that_cannot_be_opened_is_said_in_two_lines(tmp_path, name):
         (lake / name).write_text("in the way")
     else:
         (lake / name).mkdir()
-    problem, remedy = refusal(start(lake))
+    problem, remedy = answer_error(start(lake))
     assert f"cannot open the lake in {lake}" in problem
     assert remedy
 
@@ -74,7 +74,7 @@ def test_a_first_key_that_still_lies_there_is_not_overwritten(tmp_path):
     told = tmp_path / "lake.first-key.json"
     told.write_text("an earlier key")
     env = {name: value for name, value in ENV.items() if not name.startswith("LAKEFS_")}
-    problem, remedy = refusal(start(tmp_path / "lake", env=env))
+    problem, remedy = answer_error(start(tmp_path / "lake", env=env))
     assert str(told) in problem
     assert "remove it" in remedy
     assert told.read_text() == "an earlier key"
@@ -83,7 +83,7 @@ def test_a_first_key_that_still_lies_there_is_not_overwritten(tmp_path):
 def test_a_damaged_graph_is_refused_at_boot(tmp_path):
     with sqlite3.connect(tmp_path / "graph.sqlite") as other:
         other.execute("PRAGMA user_version = 99")
-    problem, remedy = refusal(start(tmp_path))
+    problem, remedy = answer_error(start(tmp_path))
     assert "schema version 99" in problem
     assert "backup" in remedy
 

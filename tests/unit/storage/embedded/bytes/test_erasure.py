@@ -5,9 +5,9 @@ import pytest
 
 from storage.embedded.bytes.blobs import Blobs
 from storage.embedded.bytes.erasure import erase, is_erased
-from storage.embedded.bytes.folder_locks import bytes_stay
+from storage.embedded.bytes.folder_locks import keep_bytes
 from storage.embedded.disk import Health
-from storage.embedded.errors import Gone, http_status
+from storage.embedded.errors import Gone, find_http_status
 from storage.errors import Damaged, Unavailable
 
 CONTENT = b"about somebody"
@@ -41,7 +41,7 @@ def test_erased_bytes_are_gone_and_are_no_damage(blobs: Blobs, tmp_path: Path) -
     assert is_erased(tmp_path, DIGEST)
     with pytest.raises(Gone, match="No data") as gone:
         read(blobs)
-    assert http_status(gone.value) == 410
+    assert find_http_status(gone.value) == 410
     assert erase(address(blobs))
 
 
@@ -55,7 +55,7 @@ def test_bytes_that_are_written_again_are_there_again(blobs: Blobs) -> None:
 
 
 def test_nothing_is_erased_while_a_backup_reads(blobs: Blobs, tmp_path: Path) -> None:
-    with bytes_stay(tmp_path), pytest.raises(Unavailable, match="under way"):
+    with keep_bytes(tmp_path), pytest.raises(Unavailable, match="under way"):
         erase(address(blobs))
     assert read(blobs) == CONTENT
 

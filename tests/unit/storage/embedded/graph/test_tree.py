@@ -6,16 +6,16 @@ from hypothesis import strategies as st
 
 from storage.embedded.errors import MergeConflict
 from storage.embedded.graph import ranges
-from storage.embedded.graph.diff import Kind, compare, diff, merge_edits
-from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.diff import Kind, compare, diff, plan_merge
+from storage.embedded.graph.ranges import ObjectEntry, make_entry
 from storage.embedded.graph.tree import (
     Cache,
     Caches,
     Nodes,
-    edit,
+    edit_tree,
+    find_key_behind,
     get,
-    past_prefix,
-    same_tree,
+    is_same_tree,
     scan,
 )
 from storage.errors import Damaged
@@ -35,8 +35,8 @@ def small_ranges(monkeypatch):
     monkeypatch.setattr(ranges, "GROUP_RANGES", 4)
 
 
-def value(number: int, modified_s: int = 0) -> Entry:
-    return entry(
+def value(number: int, modified_s: int = 0) -> ObjectEntry:
+    return make_entry(
         digest=f"{number:064x}",
         etag=f"{number:032x}",
         size=number,
@@ -56,7 +56,7 @@ def nodes(load=missing) -> Nodes:
 
 
 def tree_of(model, on):
-    return edit(on, "", sorted((key, value(number)) for key, number in model.items()))
+    return edit_tree(on, "", sorted((key, value(number)) for key, number in model.items()))
 
 
 def sorted_edits(edits):
@@ -75,7 +75,7 @@ def read(on, tree, start=""):
 @given(MODELS, EDITS)
 def test_edits_give_what_a_dictionary_gives_and_the_tree_of_its_content(model, edits):
     on = nodes()
-    tree = edit(on, tree_of(model, on), sorted_edits(edits))
+    tree = edit_tree(on, tree_of(model, on), sorted_edits(edits))
     expected = applied(model, edits)
     assert read(on, tree) == expected
     assert tree == tree_of(expected, on)
@@ -131,11 +131,11 @@ def test_a_merge_takes_each_sides_changes_and_only_double_changes_conflict(
     assert found == conflicts
     if conflicts and strategy is None:
         with pytest.raises(MergeConflict):
-            merge_edits(on, *trees, strategy)
+            plan_merge(on, *trees, strategy)
         return
     taken = set(theirs_changed) - (set() if strategy == "source-wins" else conflicts)
     expected = applied(target, {key: source.get(key) for key in taken})
-    merged = edit(on, trees[2], merge_edits(on, *trees, strategy))
+    merged = edit_tree(on, trees[2], plan_merge(on, *trees, strategy))
     assert read(on, merged) == expected
 
 
@@ -145,7 +145,7 @@ def test_an_edit_makes_only_the_nodes_above_what_it_touches():
     tree = tree_of({f"k{number:05}": 1 for number in range(4000)}, on)
     store |= on.made
     later = nodes(store.__getitem__)
-    edit(later, tree, [("k02000", value(2))])
+    edit_tree(later, tree, [("k02000", value(2))])
     assert len(on.made) > 500
     assert len(later.made) == 3  # one range, its group, the root
 
@@ -153,7 +153,7 @@ def test_an_edit_makes_only_the_nodes_above_what_it_touches():
 def test_a_diff_opens_only_the_groups_that_differ():
     on = nodes()
     tree = tree_of({f"k{number:05}": 1 for number in range(4000)}, on)
-    changed = edit(on, tree, [("k02000", value(2))])
+    changed = edit_tree(on, tree, [("k02000", value(2))])
     opened: list[str] = []
 
     def load(node):
@@ -167,7 +167,7 @@ def test_a_diff_opens_only_the_groups_that_differ():
 def flat(on, model):
     """A tree as it was stored before there were groups: one index of all ranges."""
     items = sorted((key, value(number)) for key, number in model.items())
-    return on.keep_index(ranges.index_of([on.keep_range(r) for r in ranges.cut(items)])).id
+    return on.keep_index(ranges.make_index([on.keep_range(r) for r in ranges.cut(items)])).id
 
 
 @given(st.dictionaries(KEYS, VALUES, min_size=1, max_size=120), EDITS)
@@ -175,12 +175,12 @@ def test_a_tree_from_before_groups_reads_edits_and_compares_as_one_of_today(mode
     on = nodes()
     old, other = flat(on, model), applied(model, edits)
     assert read(on, old) == model
-    assert same_tree(on, old, tree_of(model, on))
+    assert is_same_tree(on, old, tree_of(model, on))
     assert list(diff(on, old, tree_of(model, on))) == []
     assert {found.key for found in diff(on, old, tree_of(other, on))} == {*dict_diff(model, other)}
-    edited = edit(on, old, sorted_edits(edits))
+    edited = edit_tree(on, old, sorted_edits(edits))
     assert read(on, edited) == other
-    assert same_tree(on, old, edited) == (other == model)
+    assert is_same_tree(on, old, edited) == (other == model)
 
 
 @given(MODELS, EDITS, EDITS)
@@ -192,17 +192,17 @@ def test_a_tree_of_coarser_ranges_reads_edits_and_compares_as_one_of_today(model
     finally:
         ranges.RANGE_KEYS = today
     once = applied(model, edits)
-    edited = edit(on, old, sorted_edits(edits))
+    edited = edit_tree(on, old, sorted_edits(edits))
     assert read(on, edited) == once
     assert {found.key for found in diff(on, old, edited)} == {*dict_diff(model, once)}
     assert {found.key for found in diff(on, edited, tree_of(once, on))} == set()
-    assert read(on, edit(on, edited, sorted_edits(more))) == applied(once, more)
+    assert read(on, edit_tree(on, edited, sorted_edits(more))) == applied(once, more)
 
 
 def test_the_same_identity_at_another_time_is_no_change():
     on = nodes()
-    tree = edit(on, "", [("key", value(1, modified_s=5))])
-    assert edit(on, tree, [("key", value(1, modified_s=9))]) == tree
+    tree = edit_tree(on, "", [("key", value(1, modified_s=5))])
+    assert edit_tree(on, tree, [("key", value(1, modified_s=9))]) == tree
 
 
 def test_a_node_that_is_not_what_its_name_says_is_damaged():
@@ -219,7 +219,7 @@ def test_a_node_that_is_not_what_its_name_says_is_damaged():
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=4), KEYS)
 def test_past_prefix_separates_keys_with_the_prefix_from_those_behind(prefix, key):
-    bound = past_prefix(prefix)
+    bound = find_key_behind(prefix)
     if key.startswith(prefix):
         assert bound is None or key < bound
     elif key > prefix:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from storage.embedded.bytes.blobs import BESIDE_BYTES, CHUNK_BYTES, blob_path
 from storage.embedded.bytes.sendfile import FilePart, Outlet
 from storage.embedded.errors import BadRange
-from storage.embedded.http.transfer import Span, span_of
+from storage.embedded.http.transfer import Span, parse_range
 from storage.errors import Refused
 
 AUTH = ("AKIAIOSFODNN7EXAMPLE", "a secret nobody prints")
@@ -211,21 +211,21 @@ def test_a_range_is_what_slicing_gives(size, first, last):
     content = bytes(range(size))
     if first >= size or last < first:
         with pytest.raises(Refused):
-            span_of(f"bytes={first}-{last}", size)
+            parse_range(f"bytes={first}-{last}", size)
         return
-    span = span_of(f"bytes={first}-{last}", size)
+    span = parse_range(f"bytes={first}-{last}", size)
     assert content[span.start : span.stop] == content[first : last + 1]
-    assert span_of(f"bytes={first}-", size) == Span(first, size)
+    assert parse_range(f"bytes={first}-", size) == Span(first, size)
 
 
 def test_an_empty_object_has_no_ranges():
     for asked in ("bytes=0-", "bytes=-1", "bytes=0-0"):
         with pytest.raises(BadRange):
-            span_of(asked, 0)
+            parse_range(asked, 0)
 
 
 @pytest.mark.parametrize("header", ["bytes=%s-", "bytes=0-%s", "bytes=-%s"])
 def test_a_range_of_thousands_of_digits_is_malformed(header):
     """Found by fuzzing: int() raised a ValueError of its own."""
     with pytest.raises(Refused, match="invalid range"):
-        span_of(header % ("9" * 5000), 100)
+        parse_range(header % ("9" * 5000), 100)

@@ -14,7 +14,7 @@ from storage.embedded.errors import Exists, Unauthenticated
 from storage.embedded.keys import keyring
 from storage.embedded.keys.access_keys import EVERYTHING, Grant, Key, Right
 from storage.embedded.keys.keyring import Keyring
-from storage.embedded.keys.sessions import Credentials, Keys, authenticate, issue_token
+from storage.embedded.keys.sessions import Credentials, LakeKeys, authenticate, issue_token
 from storage.embedded.rest.grants import check_route
 from storage.errors import Damaged, NotFound, Refused, Unavailable
 
@@ -187,17 +187,17 @@ def test_a_ring_that_another_process_keeps_locked_is_unavailable(tmp_path, monke
 def test_the_last_use_is_noted(tmp_path):
     ring = Keyring(tmp_path / "lake")
     made = ring.create("reader", EVERYTHING)
-    assert ring.listed()[0].used_s is None
-    keys = Keys(Keyring(tmp_path / "lake"), None)
-    keys.admitted(made.id, made.secret)
+    assert ring.list_keys()[0].used_s is None
+    keys = LakeKeys(Keyring(tmp_path / "lake"), None)
+    keys.admit(made.id, made.secret)
     keys.close()
-    assert ring.listed()[0].used_s >= ring.listed()[0].created_s
+    assert ring.list_keys()[0].used_s >= ring.list_keys()[0].created_s
 
 
 def test_a_token_lives_as_long_as_its_key(tmp_path):
     ring = Keyring(tmp_path / "lake")
     made = ring.create("reader", EVERYTHING)
-    keys = Keys(ring, Credentials("AKIAENV", "of the environment"))
+    keys = LakeKeys(ring, Credentials("AKIAENV", "of the environment"))
     token, _ = issue_token(made)
     assert authenticate(keys, f"Bearer {token}") == made
     odd = base64.urlsafe_b64encode(rb'{"key": "\ud800"}').decode()
@@ -210,11 +210,11 @@ def test_a_token_lives_as_long_as_its_key(tmp_path):
 
 
 def test_the_environments_key_needs_no_ring(tmp_path):
-    keys = Keys(Keyring(tmp_path / "lake"), Credentials("AKIAENV", "secret"))
-    assert keys.admitted("AKIAENV", "secret").is_admin
+    keys = LakeKeys(Keyring(tmp_path / "lake"), Credentials("AKIAENV", "secret"))
+    assert keys.admit("AKIAENV", "secret").is_admin
     for wrong in [("AKIAENV", "Secret"), ("AKIAENV", ""), ("", ""), ("", "no such key")]:
         with pytest.raises(Unauthenticated):
-            keys.admitted(*wrong)
+            keys.admit(*wrong)
     assert not (tmp_path / "lake.key").exists()
 
 

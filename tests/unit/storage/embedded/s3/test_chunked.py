@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.embedded.keys.access_keys import admin
+from storage.embedded.keys.access_keys import make_admin_key
 from storage.embedded.s3.chunked import UNSIGNED_TRAILER, ChunkedBody
 from storage.embedded.s3.errors import S3Refused
 from storage.embedded.s3.sigv4 import Signature
 
-NOBODY = Signature("", b"", "", "", admin("", ""))
+NOBODY = Signature("", b"", "", "", make_admin_key("", ""))
 
 
 async def pieces(body: bytes, size: int) -> AsyncIterator[bytes]:
@@ -33,7 +33,7 @@ def chunked(parts: list[bytes], told: bytes | None = None) -> bytes:
 
 def decoder(body: bytes, size: int) -> AsyncIterator[bytes]:
     trailer = "x-amz-checksum-crc32"
-    return ChunkedBody(pieces(body, size), UNSIGNED_TRAILER, NOBODY, trailer).decoded()
+    return ChunkedBody(pieces(body, size), UNSIGNED_TRAILER, NOBODY, trailer).decode()
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5), st.integers(1, 50))

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
-from storage.embedded.keys.access_keys import Key, admin
+from storage.embedded.keys.access_keys import Key, make_admin_key
 from storage.embedded.s3.errors import S3Refused
-from storage.embedded.s3.sigv4 import Request, is_signed, verify
+from storage.embedded.s3.sigv4 import SignedRequest, is_signed, verify
 
-KEY = admin("AKIAX", "secret")
+KEY = make_admin_key("AKIAX", "secret")
 NAMES = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
@@ -44,12 +44,12 @@ def find(key_id: str) -> Key | None:
     return KEY if key_id == KEY.id else None
 
 
-def request(query: list[tuple[str, str]], **headers: str) -> Request:
+def request(query: list[tuple[str, str]], **headers: str) -> SignedRequest:
     pairs = [(name.encode(), value.encode()) for name, value in query]
     raw = [
         (name.replace("_", "-").encode(), text.encode("latin-1")) for name, text in headers.items()
     ]
-    return Request("GET", b"/r/main/k", pairs, Headers(raw=[(b"host", b"h"), *raw]))
+    return SignedRequest("GET", b"/r/main/k", pairs, Headers(raw=[(b"host", b"h"), *raw]))
 
 
 @given(st.lists(st.tuples(st.sampled_from(NAMES) | TEXT, TEXT), max_size=9), LATIN)

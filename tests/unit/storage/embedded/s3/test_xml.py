@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from storage.embedded.s3.errors import S3Refused
-from storage.embedded.s3.xml import NAMESPACE, document, read_records, timestamp
+from storage.embedded.s3.xml import NAMESPACE, format_time, read_records, reply_xml
 
 
 def test_xml_records_are_read_with_or_without_a_namespace():
@@ -37,7 +37,7 @@ def test_xml_may_claim_any_encoding_and_is_read_as_utf8():
 
 def test_a_document_says_what_it_was_given():
     content = [("Key", "a<&>\r\0b"), ("Size", 3), ("IsTruncated", True), ("Owner", [("ID", "x")])]
-    answer = document("Result", content, 201, ETag="e")
+    answer = reply_xml("Result", content, 201, ETag="e")
     assert (answer.status_code, answer.headers["etag"]) == (201, "e")
     root = ElementTree.fromstring(answer.body)
     assert root.tag == f"{{{NAMESPACE}}}Result"
@@ -45,9 +45,9 @@ def test_a_document_says_what_it_was_given():
 
 
 def test_errors_have_no_namespace():
-    root = ElementTree.fromstring(document("Error", [("Code", "NoSuchKey")], 404).body)
+    root = ElementTree.fromstring(reply_xml("Error", [("Code", "NoSuchKey")], 404).body)
     assert (root.tag, root.findtext("Code")) == ("Error", "NoSuchKey")
 
 
 def test_times_are_written_as_s3_writes_them():
-    assert timestamp(1_372_680_000) == "2013-07-01T12:00:00.000Z"
+    assert format_time(1_372_680_000) == "2013-07-01T12:00:00.000Z"

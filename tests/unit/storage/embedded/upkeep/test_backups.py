@@ -8,7 +8,7 @@ import apsw
 import pytest
 
 from storage.embedded.bytes.erasure import erase
-from storage.embedded.bytes.folder_locks import bytes_go
+from storage.embedded.bytes.folder_locks import claim_bytes
 from storage.embedded.errors import DiskFull, Gone
 from storage.embedded.graph import repositories
 from storage.embedded.keys.access_keys import Grant
@@ -107,7 +107,7 @@ def test_a_backup_on_a_read_only_disk_is_checked_and_restored(kept, tmp_path, mo
     assert check(tmp_path / "saved").is_sound
     restore(tmp_path / "saved", tmp_path / "again")
     assert check(tmp_path / "again", deep=True).is_sound
-    with pytest.raises(OSError, match="Read-only"), bytes_go(tmp_path / "saved"):
+    with pytest.raises(OSError, match="Read-only"), claim_bytes(tmp_path / "saved"):
         pass
 
 
@@ -255,7 +255,7 @@ def test_a_folder_with_something_else_in_it_is_refused(kept, tmp_path):
 
 
 def test_no_backup_runs_during_a_collection(kept, tmp_path):
-    with bytes_go(kept.root), pytest.raises(Unavailable, match="collection"):
+    with claim_bytes(kept.root), pytest.raises(Unavailable, match="collection"):
         back_up(kept.root, tmp_path / "saved")
 
 

@@ -138,10 +138,10 @@ def test_a_lake_whose_blobs_are_gone_does_not_boot_and_its_backup_is_named(kept,
     made = back_up(kept.root, tmp_path / "saved")
     kept.blob("a").unlink()
     kept.lake.close()
-    with pytest.raises(Damaged, match="repo/a is missing") as refusal:
+    with pytest.raises(Damaged, match="repo/a is missing") as answer_error:
         open_sound(kept.root)
-    assert f"restore {tmp_path / 'saved'}" in refusal.value.remedy
-    assert made.made_at in refusal.value.remedy
+    assert f"restore {tmp_path / 'saved'}" in answer_error.value.remedy
+    assert made.made_at in answer_error.value.remedy
 
 
 def test_a_ref_to_a_lost_commit_does_not_boot_and_without_a_backup_says_so(kept):
@@ -149,9 +149,9 @@ def test_a_ref_to_a_lost_commit_does_not_boot_and_without_a_backup_says_so(kept)
     commit = kept.commit()
     kept.lake.close()
     meddle(kept.root, f"DELETE FROM commits WHERE id = '{commit}'")
-    with pytest.raises(Damaged, match="main of repo cannot be read") as refusal:
+    with pytest.raises(Damaged, match="main of repo cannot be read") as answer_error:
         open_sound(kept.root)
-    assert "no backup" in refusal.value.remedy
+    assert "no backup" in answer_error.value.remedy
 
 
 def test_a_torn_database_page_does_not_boot(kept):

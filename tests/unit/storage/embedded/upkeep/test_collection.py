@@ -6,18 +6,31 @@ import time
 
 import pytest
 
-from storage.embedded.bytes.folder_locks import bytes_stay
+from storage.embedded.bytes import blobs
+from storage.embedded.bytes.folder_locks import keep_bytes
 from storage.embedded.graph import heads, objects
-from storage.embedded.upkeep import collection
 from storage.embedded.upkeep.check import check
 from storage.embedded.upkeep.collection import collect
 from storage.errors import Damaged, NotFound, Unavailable
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_arriving(kept, monkeypatch):
+def nothing_is_arriving(monkeypatch):
     """Tests act within a second; what was kept a moment ago must not count as arriving."""
-    monkeypatch.setattr(kept.lake.blobs, "arriving", set)
+    monkeypatch.setattr(blobs, "ARRIVING_S", 0)
+
+
+def act_before(monkeypatch, owner, method, act, *, call=1):
+    """Run `act` once, before the given call of a method; what `act` itself calls is not counted."""
+    real, seen = getattr(owner, method), []
+
+    def acting(*arguments, **named):
+        seen.append(arguments)
+        if len(seen) == call:
+            act()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(owner, method, acting)
 
 
 def garbage(kept):
@@ -52,14 +65,8 @@ def test_bytes_that_arrive_again_while_the_graph_is_walked_stay_however_late_the
 ):
     _, blob = garbage(kept)
     os.utime(blob, (1, 1))
-    walk = collection._mark
     arrived = []
-
-    def walked(marked, view):
-        arrived.append(kept.made(b"only on side"))
-        return walk(marked, view)
-
-    monkeypatch.setattr(collection, "_mark", walked)
+    act_before(monkeypatch, kept.lake, "read", lambda: arrived.append(kept.made(b"only on side")))
     collect(kept.lake, grace_s=3600)
     kept.lake.write(lambda view: objects.put_object(view, "repo", "main", "late", arrived[0]))
     assert kept.content("late") == b"only on side"
@@ -123,13 +130,7 @@ def test_uploads_that_nobody_staged_and_overwritten_uncommitted_data_go(kept):
 
 def between(monkeypatch, kept, act):
     """Run `act` after the bytes were condemned and before the judgement."""
-    carry_out = collection._carry_out
-
-    def acting(*arguments):
-        act()
-        return carry_out(*arguments)
-
-    monkeypatch.setattr(collection, "_carry_out", acting)
+    act_before(monkeypatch, kept.lake.publishing, "hold_alone", act)
 
 
 def test_an_upload_that_meets_condemned_bytes_keeps_them(kept, monkeypatch):
@@ -164,21 +165,13 @@ def test_a_branch_made_on_a_condemned_commit_keeps_it(kept, monkeypatch):
 
 def test_a_commit_that_makes_a_condemned_node_again_keeps_it(kept, monkeypatch):
     garbage(kept)
-    sweep = collection._sweep_nodes
-    acted = []
 
-    def first_commit(view, *, batch):
-        return sweep(view, batch=batch)
+    def commit_again():
+        kept.put("a", b"only on side")
+        kept.commit()
 
-    def batches(names):
-        if not acted:
-            acted.append(True)
-            kept.put("a", b"only on side")
-            kept.commit()
-        return iter([names])
-
-    monkeypatch.setattr(collection, "_batches", batches)
-    monkeypatch.setattr(collection, "_sweep_nodes", first_commit)
+    # The first write judges, those after it sweep.
+    act_before(monkeypatch, kept.lake, "write", commit_again, call=2)
     done = collect(kept.lake, grace_s=0)
     assert done.nodes == 0, "the same key and identity make the same range and the same index"
     assert kept.content("a") == b"only on side"
@@ -227,7 +220,7 @@ def test_a_damaged_graph_is_not_collected(kept):
 
 
 def test_nothing_is_collected_while_a_backup_reads(kept):
-    with bytes_stay(kept.root), pytest.raises(Unavailable, match="backup"):
+    with keep_bytes(kept.root), pytest.raises(Unavailable, match="backup"):
         collect(kept.lake, grace_s=0)
 
 

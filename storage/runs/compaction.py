@@ -61,12 +61,13 @@ def _write(run: Run, summaries: Sequence[Summary]) -> None:
     """On a replay the head has moved: everything is found anew from there."""
     lake, head = run.lake, run.base
     base, new = _find_new(lake, head)
-    fresh = records.read_bodies(lake, head, new.there)
-    gone = records.read_bodies(lake, base, new.before) if base else {}
-    if base is None:
-        record_table.write_all(lake, run.repository, run.branch, fresh)
-    else:
+    if base is not None and record_table.is_there(lake, head):
+        fresh = records.read_bodies(lake, head, new.there)
+        gone = records.read_bodies(lake, base, new.before)
         record_table.write_changes(lake, run.repository, run.branch, fresh, gone)
+    else:
+        fresh, gone = records.read_bodies(lake, head, records.list_paths(lake, head)), {}
+        record_table.write_all(lake, run.repository, run.branch, fresh)
     for summary in (records.COMPACTED, *summaries):
         run.replace(summary.path, to_json(summary.at(lake, head)))
     run.counts.update(records=len(fresh), outdated=len(gone))

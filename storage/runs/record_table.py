@@ -102,6 +102,13 @@ def write_changes(lake: Lake, repository: str, branch: str, fresh: Texts, gone: 
     _tidy(lake, repository, branch)
 
 
+def is_there(lake: Lake, pin: Pin) -> bool:
+    """Whether there is a table at the pin."""
+    address = url(pin.repository, pin.commit, FOLDER)
+    with _errors(pin.repository, pin.commit):
+        return bool(DeltaTable.is_deltatable(address, storage_options=lake.storage_options))
+
+
 def to_frame(texts: Iterable[bytes]) -> pl.DataFrame:
     """Records as rows, oldest first."""
     rows = [_to_row(text.decode()) for text in texts]
@@ -128,9 +135,7 @@ def read_newest(lake: Lake, pin: Pin, *, stage: str = "", limit: int) -> Texts:
 def contains_any(lake: Lake, pin: Pin, wanted: Iterable[str]) -> bool:
     """Whether the text of a record in the table contains one of these; false without a table."""
     with _errors(pin.repository, pin.commit):
-        if not DeltaTable.is_deltatable(
-            url(pin.repository, pin.commit, FOLDER), storage_options=lake.storage_options
-        ):
+        if not is_there(lake, pin):
             return False
         has = pl.col("record").str.contains_any(list(wanted))
         return not _scan(lake, pin, "").filter(has).head(1).collect().is_empty()

@@ -91,16 +91,19 @@ def test_many_compactions_leave_few_files_and_one_checkpoint(lake: Lake, repo: s
     assert len(logs) <= 3
 
 
-def test_a_lost_mark_means_a_table_made_anew(lake: Lake, repo: str) -> None:
+@pytest.mark.parametrize("lost", [records.COMPACTED.path, record_table.FOLDER])
+def test_a_lost_mark_or_table_means_a_table_made_anew(lake: Lake, repo: str, lost: str) -> None:
     land(lake, repo, 1)
     compact(lake, repo, [], enough=1)
 
     def lose(run: Run) -> None:
-        lake.fs.delete(repo, run.branch, records.COMPACTED.path)
+        for entry in lake.fs.objects(repo, run.branch, prefix=lost):
+            lake.fs.delete(repo, run.branch, entry.path)
 
     commit_once(lake, Job(repo, "edit", "e" * 64), lose)
     assert_alike(lake, repo)
     compact(lake, repo, [], enough=1)
+    assert records.compacted_at(lake, lake.pin(repo)) is not None
     assert_alike(lake, repo)
 
 

@@ -234,7 +234,7 @@ def test_a_rollback_that_broke_off_before_the_data_goes_on_when_repeated(
         raise Unavailable("the lake went away")
 
     with monkeypatch.context() as broken:
-        broken.setattr(datasets, "carry_out", lost)
+        broken.setattr(datasets, "roll_back_datasets", lost)
         with pytest.raises(Unavailable):
             site.roll_back("bad feed")
     assert (site.served(), len(site.rows())) == ("3: 1", 3)

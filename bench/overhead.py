@@ -48,7 +48,7 @@ from flows.release.register import register_candidate
 from flows.train.candidate import make_candidate
 from flows.train.seal import Trained, sealed_candidate
 from flows.trust.installation import Trusted
-from flows.trust.key_access import recipient, signer
+from flows.trust.key_access import read_recipient, read_signer
 from storage import tables
 from storage.lake import Lake
 from storage.lake.client import Access
@@ -163,7 +163,7 @@ def stage_train(lake: Lake, repo: str, keys: Path, work: Path) -> tuple[float, b
         files=candidate.files,
         reason="bench",
     )
-    trainer = signer(keys, "trainer")
+    trainer = read_signer(keys, "trainer")
     folder = sealed_candidate(trained, policy, signer=trainer, work=work / "trainer")
     put(lake, repo, trained.run_id, folder, details=Details(), inputs={"data": data})
     judge(lake, renamed, trained.run_id, keys, work / "gatekeeper")
@@ -179,13 +179,13 @@ def judge(lake: Lake, renamed: Pipeline, candidate: str, keys: Path, work: Path)
         head(lake, renamed.name),
         candidate,
         policy=policy,
-        recipient=recipient(keys, "gatekeeper"),
+        recipient=read_recipient(keys, "gatekeeper"),
         work=work,
     )
     frames = {d.name: tables.scan(lake, opened.data, d.name) for d in renamed.datasets}
     split = prepare_split(renamed, frames, cutoff=opened.cutoff)
     evidence = measure_gates(renamed, Trial(opened, split, None))
-    key = signer(keys, "gatekeeper")
+    key = read_signer(keys, "gatekeeper")
     verdict, _ = sign_verdict(
         renamed, Trial(opened, split, None), evidence, policy=policy, signer=key
     )

@@ -30,7 +30,7 @@ def refresh_checkpoint(context: Context) -> bool:
     if standing is not None and standing.size > known.size:
         # Another place of this role signed it: this one has not seen that part of the log grow.
         reading.read_log(lake, pin).check_grown_from(standing.size, standing.root)
-    signer = key_access.signer(trusted.keys, "timestamp")
+    signer = key_access.read_signer(trusted.keys, "timestamp")
     envelope = sign_checkpoint(now, created=format_moment(datetime.now(UTC)), signer=signer)
 
     def body(run: Run) -> None:

@@ -36,7 +36,7 @@ from flows.learn.champion import open_champion
 from flows.learn.dataset import Split, add_day, prepare_split
 from flows.pipeline.card import render_card
 from flows.profile.plots import calibration_plot
-from flows.trust.key_access import recipient, signer
+from flows.trust.key_access import read_recipient, read_signer
 from security.errors import Untrusted
 from security.policy.gates import GateEvidence
 from storage.errors import NotFound, StorageError
@@ -62,7 +62,7 @@ def verify_and_open(
             releases,
             candidate,
             policy=context.trusted.policy,
-            recipient=recipient(context.keys, "gatekeeper"),
+            recipient=read_recipient(context.keys, "gatekeeper"),
             work=work,
         )
 
@@ -109,7 +109,7 @@ def gate(candidate: str, pipeline: str | None = None) -> State[Any]:
             trial,
             evidence,
             policy=context.trusted.policy,
-            signer=signer(context.keys, "gatekeeper"),
+            signer=read_signer(context.keys, "gatekeeper"),
         )
         _show(trial, evidence)
         _show_card(context, opened, signed)

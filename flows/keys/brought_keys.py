@@ -32,7 +32,7 @@ class BroughtKey:
             phrase = self._passphrase(self.source)
             return key_access.key_reader(phrase).read_signer(self.source, role)
         try:
-            return key_access.signer(keys, role)
+            return key_access.read_signer(keys, role)
         except BadKey as error:
             raise BadKey(
                 f"the {role}'s key is not at hand: {error}",

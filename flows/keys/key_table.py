@@ -68,7 +68,7 @@ def _list_revoked(policy: TrustPolicy) -> Iterator[ListedKey]:
 def _describe_source(home: Path, role: Role, pair: PublicPair) -> str | None:
     """Where this process has the pair from; None if it has another one, or none."""
     try:
-        signer = key_access.signer(home, role)
+        signer = key_access.read_signer(home, role)
     except BadKey:
         return None
     return key_access.source_of(role, home) if signer.public == pair else None
@@ -78,7 +78,7 @@ def _describe_opener_source(home: Path, name: str, recipient_id: str) -> str | N
     if name not in RECIPIENTS:
         return None
     try:
-        opener = key_access.recipient(home, name)
+        opener = key_access.read_recipient(home, name)
     except BadKey:
         return None
     matches = opener.public.recipient_id == recipient_id

@@ -10,7 +10,7 @@ from flows import audit
 from flows.arrays import Floats
 from flows.context import Context
 from flows.learn.exported import MODEL, PROFILE, Exported
-from flows.trust.key_access import recipient
+from flows.trust.key_access import read_recipient
 from security.release.bundle import open_bundle
 from security.release.load import load_onnx
 from security.release.verify import VerifiedRelease, verify_release
@@ -60,7 +60,7 @@ def open_release(context: Context, pin: Pin, ref: ReleaseRef, *, reader: str) ->
         plain = open_bundle(
             folder,
             verified.release,
-            recipient=recipient(trusted.keys, reader),
+            recipient=read_recipient(trusted.keys, reader),
             into=Path(private) / "plain",
         )
         session = load_onnx(plain / MODEL, limits=trusted.policy.limits)

@@ -28,7 +28,7 @@ from flows.release.proposals import (
 )
 from flows.trust import key_access
 from flows.trust.installation import Trusted
-from flows.trust.newest_index import standing
+from flows.trust.newest_index import read_standing_index
 from security.errors import Untrusted
 from security.formats.envelope import add_signature
 from security.formats.strict_json import from_bytes, to_bytes
@@ -63,7 +63,7 @@ def propose(context: Context, following: NextIndex) -> int:
     for one in known:
         if one.state == "open" and _is_asked_by(one, following):
             return one.number
-    releaser = key_access.signer(trusted.keys, "releaser")
+    releaser = key_access.read_signer(trusted.keys, "releaser")
     envelope = sign_index(following.index(), releaser)
     last = known[-1].number if known else 0
 
@@ -115,7 +115,7 @@ def approve(
 
 def _approve(context: Context, pin: Pin, proposal: Proposal) -> Approval:
     lake, trusted, number = context.lake, context.trusted, proposal.number
-    releaser = key_access.signer(trusted.keys, "releaser")
+    releaser = key_access.read_signer(trusted.keys, "releaser")
     if releaser.public.key_id in proposal.key_ids:
         raise Refused(
             f"Proposal {number} bears this releaser's signature already, and one counts once.",
@@ -157,7 +157,7 @@ def _require_same_release(lake: Lake, pin: Pin, trusted: Trusted, proposal: Prop
         kind=proposal.kind,
         actor=index.actor,
         reason=index.reason,
-        after=standing(lake, pin, trusted, index.environment),
+        after=read_standing_index(lake, pin, trusted, index.environment),
         request_id=make_request_id(proposal.kind, ref, index.reason, after=index.number - 1),
     )
     _require_own_words(index, following.index())

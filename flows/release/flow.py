@@ -17,7 +17,7 @@ from flows.errors import Misconfigured
 from flows.events import PUBLISHED, REGISTERED, announce
 from flows.release.promote import promote
 from flows.release.register import explain_no_promotion, read_release, register_candidate
-from flows.trust.newest_index import history
+from flows.trust.newest_index import read_history
 from security.release.index import Index
 from storage.registry import ReleaseRef, layout
 from storage.registry.details import RegisterCandidateDetails
@@ -63,7 +63,7 @@ def serve(
 def _read_past(context: Context, environment: str) -> list[Index]:
     pin = context.pin_releases()
     current = context.trusted.newest_index(context.lake, pin, environment)
-    return history(context.lake, pin, current) if current else []
+    return read_history(context.lake, pin, current) if current else []
 
 
 def _promote(context: Context, ref: ReleaseRef, environment: str, reason: str) -> State[Any]:

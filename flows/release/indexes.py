@@ -92,7 +92,7 @@ def publish_index(context: Context, following: NextIndex) -> tuple[int, Outcome]
 
     Raises: Refused, naming the winner, if another index came first.
     """
-    releaser = key_access.signer(context.keys, "releaser")
+    releaser = key_access.read_signer(context.keys, "releaser")
     return write_index(context, following, sign_index(following.index(), releaser))
 
 
@@ -152,7 +152,7 @@ def write_index(
     if not outcome.already:
         # Whoever wrote an index knows of it; another process here may know of a newer one by now.
         with suppress(Untrusted):
-            trusted.verified(envelope, environment, outcome.pin.repository)
+            trusted.verify_index(envelope, environment, outcome.pin.repository)
             audit.check_grown(context.lake, outcome.pin, trusted.floors)
     return number, outcome
 

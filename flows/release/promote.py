@@ -13,7 +13,7 @@ from flows.release.indexes import (
     publish_index,
     verify_registered,
 )
-from flows.trust.newest_index import holds, refuse_stale, standing
+from flows.trust.newest_index import read_standing_index, refuse_stale, signatures_hold
 from security.release.index import VerifiedIndex
 from storage import registry
 from storage.errors import Refused
@@ -62,8 +62,8 @@ def promote(context: Context, release: ReleaseRef, *, environment: str, reason: 
     with audit.record_refusals(context, subject=release.path, step="promotion"):
         publish_policy(context)
         pin = context.pin_releases()
-        current = standing(lake, pin, trusted, environment)
-        valid = current is not None and holds(current, lake, pin, trusted)
+        current = read_standing_index(lake, pin, trusted, environment)
+        valid = current is not None and signatures_hold(current, lake, pin, trusted)
         needed = trusted.policy.index_threshold(environment)
         view = trusted.policy if needed == 1 else trusted.policy.for_cosigner()
         verified = verify_registered(lake, pin, release, view)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from flows.release.indexes import Kind, verify_registered
 from flows.trust.installation import Trusted
-from flows.trust.newest_index import standing
+from flows.trust.newest_index import read_standing_index
 from security.errors import Untrusted
 from security.formats.envelope import INTOTO, Verified, add_signature
 from security.formats.strict_json import Ordinal, from_bytes
@@ -56,7 +56,7 @@ class Proposal:
 
 def list_proposals(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> list[Proposal]:
     """Every proposal that a releaser signed, oldest first, and what became of it."""
-    current = standing(lake, pin, trusted, environment)
+    current = read_standing_index(lake, pin, trusted, environment)
     return list(_read_all(lake, pin, trusted, environment, current))
 
 
@@ -64,7 +64,7 @@ def open_proposal(
     lake: Lake, pin: Pin, trusted: Trusted, environment: str, number: int
 ) -> Proposal:
     """The proposal, if it may still be approved. Raises: Refused, NotFound, Untrusted."""
-    current = standing(lake, pin, trusted, environment)
+    current = read_standing_index(lake, pin, trusted, environment)
     try:
         proposal = _read(lake, pin, trusted, environment, number, current)
     except NotFound as error:

@@ -119,7 +119,7 @@ def _find_opener(home: Path, listed: list[Reader]) -> Opener:
 def _find_openers(home: Path) -> Iterator[Opener]:
     for name in RECIPIENTS:
         try:
-            yield key_access.recipient(home, name)
+            yield key_access.read_recipient(home, name)
         except BadKey:
             continue
     for folder in sorted((home / "retired").glob("*/*")):
@@ -159,7 +159,7 @@ def _seal_anew(
     files = {file.name: plain / file.name for file in release.bundle.files}
     bundle = seal(files, recipients=remaining, out=private / "sealed")
     sign_provenance(
-        bundle.folder, release.build, bundle.sealed, signer=key_access.signer(home, "trainer")
+        bundle.folder, release.build, bundle.sealed, signer=key_access.read_signer(home, "trainer")
     )
     (bundle.folder / GATES).write_bytes((fetched.folder / GATES).read_bytes())
     return bundle.folder
@@ -174,7 +174,7 @@ def _register(
     reason: str,
 ) -> tuple[ReleaseRef, bool]:
     card = read_regular(fetched.folder / CARD, max_bytes=MAX_CARD_BYTES).decode()
-    releaser = key_access.signer(context.keys, "releaser")
+    releaser = key_access.read_signer(context.keys, "releaser")
 
     def sign(version: int) -> Path:
         sign_release(

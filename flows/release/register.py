@@ -12,7 +12,7 @@ from flows.pipeline import Pipeline
 from flows.pipeline.card import render_card
 from flows.release.indexes import verify_registered
 from flows.trust.installation import Trusted
-from flows.trust.key_access import signer
+from flows.trust.key_access import read_signer
 from security.errors import Untrusted
 from security.keys.pairs import RoleSigner
 from security.policy.gates import GateEvidence
@@ -118,7 +118,7 @@ class _Registration:
         )
         if verified.build.pipeline != pipeline.name or verified.build.data.keys() != {"data"}:
             raise Untrusted(f"the candidate is not one of {pipeline.name}, on one data commit")
-        releaser = signer(trusted.keys, "releaser")
+        releaser = read_signer(trusted.keys, "releaser")
         return cls(pipeline, folder, verified, evidence, trusted.policy, releaser)
 
     @property

@@ -23,7 +23,7 @@ from flows.release.indexes import (
     verify_registered,
 )
 from flows.trust.installation import Trusted
-from flows.trust.newest_index import history, standing
+from flows.trust.newest_index import read_history, read_standing_index
 from security.release.index import Index, VerifiedIndex
 from security.release.signing import VerifiedRelease
 from storage.errors import NotFound, Refused
@@ -108,7 +108,7 @@ def plan_rollback(context: Context, request: RollbackRequest) -> EnvironmentPlan
     pin = context.pin_releases()
     audit.check_grown(lake, pin, trusted.floors)
     current = _require_current(lake, pin, trusted, environment)
-    past = history(lake, pin, current)
+    past = read_history(lake, pin, current)
     repeated = _is_repeated(lake, pin, current.index, reason, to)
     release = _make_ref(current.index) if repeated else to or _find_earlier(past)
     view = trusted.policy
@@ -164,7 +164,7 @@ def roll_back_environment(context: Context, plan: EnvironmentPlan) -> Environmen
 
 
 def _require_current(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex:
-    found = standing(lake, pin, trusted, environment)
+    found = read_standing_index(lake, pin, trusted, environment)
     if found is None:
         raise NotFound(
             f"Nothing was ever promoted to {environment}.",

@@ -6,7 +6,7 @@ from hashlib import sha256
 from flows import audit
 from flows.context import Context
 from flows.trust.installation import Trusted
-from flows.trust.key_access import signer
+from flows.trust.key_access import read_signer
 from security.errors import Untrusted
 from security.policy.floor import Floor
 from security.release.index import TIMESTAMP_TYPE, VerifiedIndex, sign_timestamp, verify_index
@@ -37,7 +37,7 @@ def refresh_timestamp(context: Context, *, environment: str) -> bool:
         current,
         created=now,
         expires=now + LIFETIME,
-        signer=signer(trusted.keys, "timestamp"),
+        signer=read_signer(trusted.keys, "timestamp"),
     )
     number = current.index.number
     stamp = layout.timestamp_subject(environment, number)

@@ -24,7 +24,7 @@ from flows.learn.fit import Fitted, fit
 from flows.ledger import decided_until
 from flows.train.candidate import Candidate, describe, make_candidate
 from flows.train.seal import Trained, sealed_candidate
-from flows.trust.key_access import signer
+from flows.trust.key_access import read_signer
 from storage.lake import MAIN, Pin
 from storage.registry import candidates, layout
 from storage.registry.details import CandidateDetails, TrainDetails, Training
@@ -60,7 +60,7 @@ def put_forward(pipeline: str | None, trained: Trained, data: Pin, training: Tra
     context = open_run(pipeline)
     policy = context.trusted.policy
     with TemporaryDirectory(prefix="headrace-") as work:
-        key = signer(context.keys, "trainer")
+        key = read_signer(context.keys, "trainer")
         outcome = candidates.put(
             context.lake,
             context.pipeline.name,

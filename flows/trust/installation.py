@@ -46,7 +46,7 @@ class Trusted:
         if not numbers:
             return None
         envelope = registry.index(lake, pin, environment, numbers[-1])
-        found = self.verified(envelope, environment, pin.repository, remember=remember)
+        found = self.verify_index(envelope, environment, pin.repository, remember=remember)
         if found.index.number != numbers[-1]:
             raise Untrusted(
                 f"index file {numbers[-1]} holds index {found.index.number}",
@@ -54,7 +54,7 @@ class Trusted:
             )
         return found
 
-    def verified(
+    def verify_index(
         self, envelope: bytes, environment: str, repository: str, *, remember: bool = True
     ) -> VerifiedIndex:
         """The index of a releases repository in the envelope; raises the floor. Raises: Untrusted.

@@ -23,31 +23,31 @@ LOCK_FILE = "HEADRACE_PASSPHRASE_FILE"
 KNOWN = frozenset({*ROLES, "serving"})
 
 
-def signer(keys: Path, role: Role) -> RoleSigner:
+def read_signer(keys: Path, role: Role) -> RoleSigner:
     """The role's signer.
 
     Raises: BadKey where this process may not hold the role, even if its file lies there, and for
     a key that cannot be used; Misconfigured for a variable that means nothing.
     """
-    _require(role)
+    _require_role(role)
     source = source_of(role, keys)
     return key_reader(passphrase_of(source)).read_signer(source, role)
 
 
-def recipient(keys: Path, name: str) -> Opener:
-    """The key that opens what was sealed for `name`. Raises: as `signer` does."""
-    _require(name)
+def read_recipient(keys: Path, name: str) -> Opener:
+    """The key that opens what was sealed for `name`. Raises: as `read_signer` does."""
+    _require_role(name)
     source = source_of(name, keys)
     return key_reader(passphrase_of(source)).read_recipient(source, name)
 
 
-def holds(role: str) -> bool:
+def may_use(role: str) -> bool:
     """Whether this process may ask for the role's key. Raises: Misconfigured."""
-    return role in _allowed(os.environ)
+    return role in _read_allowed_roles(os.environ)
 
 
-def _require(role: str) -> None:
-    if not holds(role):
+def _require_role(role: str) -> None:
+    if not may_use(role):
         raise BadKey(
             f"this process may not use the {role}'s key: {ALLOWED} is "
             f"{os.environ.get(ALLOWED, '')!r}",
@@ -56,7 +56,7 @@ def _require(role: str) -> None:
         )
 
 
-def _allowed(environment: Mapping[str, str]) -> frozenset[str]:
+def _read_allowed_roles(environment: Mapping[str, str]) -> frozenset[str]:
     if ALLOWED not in environment:
         return KNOWN
     # Set but empty is a template that was not filled in: no reason to allow everything.

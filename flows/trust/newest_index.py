@@ -16,7 +16,9 @@ from storage import registry
 from storage.lake import Lake, Pin
 
 
-def standing(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> VerifiedIndex | None:
+def read_standing_index(
+    lake: Lake, pin: Pin, trusted: Trusted, environment: str
+) -> VerifiedIndex | None:
     """The newest index, to be followed: signed once, though perhaps by a key revoked since.
 
     Floor and clock are judged as always; only an index that holds today raises the floor, or a
@@ -30,7 +32,7 @@ def standing(lake: Lake, pin: Pin, trusted: Trusted, environment: str) -> Verifi
         return lenient.newest_index(lake, pin, environment, remember=False)
 
 
-def holds(index: VerifiedIndex, lake: Lake, pin: Pin, trusted: Trusted) -> bool:
+def signatures_hold(index: VerifiedIndex, lake: Lake, pin: Pin, trusted: Trusted) -> bool:
     """Whether today's policy accepts the signatures of an index that stands."""
     environment = index.index.environment
     envelope = registry.index(lake, pin, environment, index.index.number)
@@ -41,7 +43,7 @@ def holds(index: VerifiedIndex, lake: Lake, pin: Pin, trusted: Trusted) -> bool:
     return True
 
 
-def history(lake: Lake, pin: Pin, newest: VerifiedIndex) -> list[Index]:
+def read_history(lake: Lake, pin: Pin, newest: VerifiedIndex) -> list[Index]:
     """Every index up to `newest`, which is verified, oldest first.
 
     Each names its predecessor's digest, so that keys may have been revoked and thresholds raised

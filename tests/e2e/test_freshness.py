@@ -91,7 +91,7 @@ def test_pipelines_that_share_keys_have_a_floor_each(served: Any) -> None:
     model = "another"
     first = replace(first, release=Named(model, 1, first.release.digest, f"models/{model}/1"))
     envelope = sign_index(first, load_signer(site.keys, "releaser"))
-    assert trusted.verified(envelope, "production", f"{model}-releases").index.number == 1
+    assert trusted.verify_index(envelope, "production", f"{model}-releases").index.number == 1
     assert site.served() == "2: 2"
 
 
@@ -106,11 +106,15 @@ def test_a_revoked_releaser_cannot_raise_anybodys_floor(served: Any) -> None:
     site.overwrite({path: sign_index(high, thief)})
     with pytest.raises(Untrusted, match="was revoked"):
         standing_index(site)
-    seen = newest_index.standing(site.lake, head(site), Trusted.load(site.keys), "production")
+    seen = newest_index.read_standing_index(
+        site.lake, head(site), Trusted.load(site.keys), "production"
+    )
     assert seen is not None
     assert seen.index.number == high.number
     site.overwrite({path: None})
-    seen = newest_index.standing(site.lake, head(site), Trusted.load(site.keys), "production")
+    seen = newest_index.read_standing_index(
+        site.lake, head(site), Trusted.load(site.keys), "production"
+    )
     assert seen is not None
     assert seen.index.number == 2
 

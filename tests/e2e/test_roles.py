@@ -38,7 +38,7 @@ from flows.release.register import (
 from flows.train.candidate import Candidate, make_candidate
 from flows.train.seal import Trained, sealed_candidate
 from flows.trust.installation import Trusted
-from flows.trust.key_access import recipient, signer
+from flows.trust.key_access import read_recipient, read_signer
 from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.keys.pairs import Role
 from security.policy.gates import GateEvidence, parse_evidence
@@ -103,7 +103,7 @@ class House:
         return Trained(**(facts | changes))
 
     def put(self, trained: Trained, *, role: Role = "trainer", **details: Any) -> str:
-        key = signer(self.keys, role)
+        key = read_signer(self.keys, role)
         folder = sealed_candidate(trained, self.trusted.policy, signer=key, work=self.folder())
         self.put_folder(trained.run_id, folder, **details)
         return trained.run_id
@@ -122,7 +122,7 @@ class House:
             pin,
             candidate,
             policy=self.trusted.policy,
-            recipient=recipient(keys or self.keys, "gatekeeper"),
+            recipient=read_recipient(keys or self.keys, "gatekeeper"),
             work=self.folder(),
         )
 
@@ -131,7 +131,7 @@ class House:
         frames = {d.name: tables.scan(self.lake, opened.data, d.name) for d in flights.datasets}
         split = prepare_split(self.pipeline, frames, cutoff=opened.cutoff)
         evidence = measure_gates(self.pipeline, Trial(opened, split, None))
-        key = signer(self.keys, "gatekeeper")
+        key = read_signer(self.keys, "gatekeeper")
         verdict, _ = sign_verdict(
             self.pipeline, Trial(opened, split, None), evidence, policy=policy, signer=key
         )
@@ -236,7 +236,7 @@ def test_evidence_that_came_with_the_candidate_is_refused(house: House) -> None:
     trained = house.trained()
     plain = house.folder()
     (plain / "model.onnx").write_bytes(b"x")
-    key = signer(house.keys, "trainer")
+    key = read_signer(house.keys, "trainer")
     folder = sealed_candidate(trained, house.trusted.policy, signer=key, work=house.folder())
     with pytest.raises(BadKey, match="the trainer's key cannot sign as gatekeeper"):
         sign_gates(
@@ -344,7 +344,7 @@ def test_provenance_by_another_roles_key_is_refused(house: House, role: Role) ->
 
 def test_a_candidate_put_under_another_runs_id_is_refused(house: House) -> None:
     trained, other = house.trained(), uuid.uuid4().hex * 2
-    key = signer(house.keys, "trainer")
+    key = read_signer(house.keys, "trainer")
     folder = sealed_candidate(trained, house.trusted.policy, signer=key, work=house.folder())
     house.put_folder(other, folder)
     with pytest.raises(Untrusted, match=f"is of run {trained.run_id[:12]}"):
@@ -416,7 +416,7 @@ def test_provenance_that_is_exchanged_after_the_verdict_makes_no_release(house: 
     judged = replace(judged, branch=branch)
     candidate = house.put(judged)
     assert house.judge(candidate).passed
-    key, path = signer(house.keys, "trainer"), layout.candidate_folder(candidate)
+    key, path = read_signer(house.keys, "trainer"), layout.candidate_folder(candidate)
     claimed = replace(judged, branch="main")
     other = sealed_candidate(claimed, house.trusted.policy, signer=key, work=house.folder())
     changed = {

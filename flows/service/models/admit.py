@@ -25,7 +25,7 @@ from flows.service.models.model import ServedModel
 from flows.service.models.offer import Offer, Source
 from flows.service.models.state import LoadedIndex
 from flows.trust.installation import local_policy, require_own_releases
-from flows.trust.key_access import recipient
+from flows.trust.key_access import read_recipient
 from security.errors import Untrusted
 from security.files import read_regular
 from security.policy.floor import Floor
@@ -70,7 +70,7 @@ class Admission:
                 f"there are no keys in {self._keys}", remedy="make them with `headrace keys init`"
             )
         local_policy(self._keys)
-        recipient(self._keys, "serving")
+        read_recipient(self._keys, "serving")
 
     def clear(self) -> None:
         """Remove what a killed process may have left decrypted.
@@ -152,7 +152,7 @@ class Admission:
             )
             self.step = "payload"
             plain = trusted.open_payload(
-                named, recipient=recipient(self._keys, "serving"), into=Path(work) / "plain"
+                named, recipient=read_recipient(self._keys, "serving"), into=Path(work) / "plain"
             )
             self.step = "model"
             model = self._open(plain, named, trusted.policy)

@@ -37,7 +37,7 @@ from flows.pipeline import Pipeline
 from flows.reconcile import open_work
 from storage.embedded.graph import branches, heads, repositories
 from storage.embedded.graph.heads import Message
-from storage.embedded.graph.ranges import Entry, entry
+from storage.embedded.graph.ranges import ObjectEntry, make_entry
 from storage.embedded.graph.refs import get_branch
 from storage.embedded.graph.staging import stage
 from storage.embedded.lake import EmbeddedLake
@@ -332,11 +332,11 @@ def make_record(
     return {record.path: record.to_json()}, labels
 
 
-def put_blob(lake: EmbeddedLake, data: bytes) -> Entry:
+def put_blob(lake: EmbeddedLake, data: bytes) -> ObjectEntry:
     incoming = lake.blobs.receive()
     incoming.write(data)
     written = lake.blobs.keep(incoming)
-    return entry(
+    return make_entry(
         digest=written.digest,
         etag=written.md5,
         size=written.size,

@@ -6,11 +6,11 @@ import pytest
 from flows.trust.installation import Trusted
 from flows.trust.newest_index import (
     GRACE,
-    history,
-    holds,
+    read_history,
     read_index,
+    read_standing_index,
     refuse_stale,
-    standing,
+    signatures_hold,
     verify_unseen,
 )
 from security.errors import Untrusted
@@ -61,28 +61,28 @@ def revoke_releaser(site: Site) -> None:
 
 def test_the_standing_index_is_the_newest_and_raises_the_floor(site: Site) -> None:
     trusted = Trusted.load(site.keys)
-    assert standing(site.lake, pin(site), trusted, "production") is None
+    assert read_standing_index(site.lake, pin(site), trusted, "production") is None
     made = put_indexes(site, 2)
-    found = standing(site.lake, pin(site), trusted, "production")
+    found = read_standing_index(site.lake, pin(site), trusted, "production")
     assert found is not None
     assert (found.index, floor(site)) == (made[1], 2)
-    assert holds(found, site.lake, pin(site), trusted)
+    assert signatures_hold(found, site.lake, pin(site), trusted)
 
 
 def test_an_index_of_a_key_revoked_since_is_followed_and_raises_no_floor(site: Site) -> None:
     put_indexes(site, 2)
     revoke_releaser(site)
     trusted = Trusted.load(site.keys)
-    found = standing(site.lake, pin(site), trusted, "production")
+    found = read_standing_index(site.lake, pin(site), trusted, "production")
     assert found is not None
     assert (found.index.number, floor(site)) == (2, 0)
-    assert not holds(found, site.lake, pin(site), trusted)
+    assert not signatures_hold(found, site.lake, pin(site), trusted)
 
 
 def test_an_index_that_nobody_signed_is_not_followed(site: Site) -> None:
     site.overwrite({"environments/production/index/1.json": b"{}"})
     with pytest.raises(Untrusted):
-        standing(site.lake, pin(site), Trusted.load(site.keys), "production")
+        read_standing_index(site.lake, pin(site), Trusted.load(site.keys), "production")
 
 
 def test_the_history_is_read_back_to_the_first_by_digests(site: Site) -> None:
@@ -90,9 +90,9 @@ def test_the_history_is_read_back_to_the_first_by_digests(site: Site) -> None:
     trusted = Trusted.load(site.keys)
     newest = trusted.newest_index(site.lake, pin(site), "production")
     assert newest is not None
-    assert history(site.lake, pin(site), newest) == made
+    assert read_history(site.lake, pin(site), newest) == made
     revoke_releaser(site)
-    assert history(site.lake, pin(site), newest) == made
+    assert read_history(site.lake, pin(site), newest) == made
 
 
 def test_a_history_with_another_past_is_refused(site: Site) -> None:
@@ -103,10 +103,10 @@ def test_a_history_with_another_past_is_refused(site: Site) -> None:
     other = Index("production", 1, RELEASE, "eve", "-", "2013-07-01T00:00:00Z")
     site.overwrite({"environments/production/index/1.json": sign_index(other, signer)})
     with pytest.raises(Untrusted, match="index 1 is not the one that index 2 follows"):
-        history(site.lake, pin(site), newest)
+        read_history(site.lake, pin(site), newest)
     site.overwrite({"environments/production/index/1.json": None})
     with pytest.raises(NotFound):
-        history(site.lake, pin(site), newest)
+        read_history(site.lake, pin(site), newest)
 
 
 def test_one_index_is_read_with_its_digest(site: Site) -> None:

@@ -40,7 +40,7 @@ def chain(key_home: Path, tmp_path_factory: pytest.TempPathFactory) -> list[byte
     trusted = replace(Trusted.load(key_home), floors=tmp_path_factory.mktemp("floors"))
     for number in range(1, 6):
         envelopes.append(sign_index(index_of(number, previous), signer))
-        previous = trusted.verified(envelopes[-1], "production", REPOSITORY).digest
+        previous = trusted.verify_index(envelopes[-1], "production", REPOSITORY).digest
     return envelopes
 
 
@@ -67,9 +67,9 @@ def test_a_floor_never_goes_back(
     for number in offered:
         if number < highest:
             with pytest.raises(Untrusted, match=f"index {number} is below the floor, {highest}"):
-                trusted.verified(chain[number - 1], "production", REPOSITORY)
+                trusted.verify_index(chain[number - 1], "production", REPOSITORY)
         else:
-            found = trusted.verified(chain[number - 1], "production", REPOSITORY)
+            found = trusted.verify_index(chain[number - 1], "production", REPOSITORY)
             assert found.index.number == number
         highest = max(highest, number)
         assert floor(trusted) == highest
@@ -77,10 +77,10 @@ def test_a_floor_never_goes_back(
 
 def test_each_repository_has_a_floor_of_its_own(site: Site, chain: list[bytes]) -> None:
     trusted = Trusted.load(site.keys)
-    trusted.verified(chain[3], "production", REPOSITORY)
+    trusted.verify_index(chain[3], "production", REPOSITORY)
     assert (floor(trusted), floor(trusted, "other-releases")) == (4, 0)
     with pytest.raises(Untrusted, match="names a release of flights, in other-releases"):
-        trusted.verified(chain[0], "production", "other-releases")
+        trusted.verify_index(chain[0], "production", "other-releases")
     assert floor(trusted, "other-releases") == 0
 
 
@@ -88,19 +88,19 @@ def test_a_look_that_is_not_remembered_is_judged_by_the_floor(
     site: Site, chain: list[bytes]
 ) -> None:
     trusted = Trusted.load(site.keys)
-    trusted.verified(chain[1], "production", REPOSITORY)
-    trusted.verified(chain[4], "production", REPOSITORY, remember=False)
+    trusted.verify_index(chain[1], "production", REPOSITORY)
+    trusted.verify_index(chain[4], "production", REPOSITORY, remember=False)
     assert floor(trusted) == 2
     with pytest.raises(Untrusted, match="below the floor"):
-        trusted.verified(chain[0], "production", REPOSITORY, remember=False)
+        trusted.verify_index(chain[0], "production", REPOSITORY, remember=False)
 
 
 def test_a_floor_that_is_damaged_is_not_a_low_one(site: Site, chain: list[bytes]) -> None:
     trusted = Trusted.load(site.keys)
-    trusted.verified(chain[4], "production", REPOSITORY)
+    trusted.verify_index(chain[4], "production", REPOSITORY)
     (trusted.floors / REPOSITORY / "production.json").write_bytes(b"")
     with pytest.raises(Untrusted):
-        trusted.verified(chain[0], "production", REPOSITORY)
+        trusted.verify_index(chain[0], "production", REPOSITORY)
 
 
 def test_the_newest_index_is_the_one_of_the_highest_number(site: Site, chain: list[bytes]) -> None:
@@ -142,9 +142,9 @@ def test_a_policy_older_than_one_used_here_is_refused(site: Site, chain: list[by
     old = Trusted.load(site.keys)
     root = load_signer(site.keys, "root")
     change_trust(site.keys, lambda trust: replace(trust, minimum_index={"x": 1}), root=root)
-    Trusted.load(site.keys).verified(chain[0], "production", REPOSITORY)
+    Trusted.load(site.keys).verify_index(chain[0], "production", REPOSITORY)
     with pytest.raises(Untrusted, match="policy is older than one already used"):
-        old.verified(chain[0], "production", REPOSITORY)
+        old.verify_index(chain[0], "production", REPOSITORY)
 
 
 def test_every_release_that_an_index_names_is_the_pipelines_own() -> None:

@@ -100,4 +100,4 @@ def name_failure(what: str) -> Iterator[None]:
     try:
         yield
     except (NotFound, Refused, Conflict) as error:
-        raise type(error)(f"{what}: {error}") from error
+        raise type(error)(f"{what}: {error}", remedy=error.remedy, code=error.code) from error

@@ -241,4 +241,6 @@ def _name_object(name: str) -> Iterator[None]:
     try:
         yield
     except Damaged as error:
-        raise Damaged(f"{name} cannot be read: {error}", remedy=error.remedy) from error
+        raise Damaged(
+            f"{name} cannot be read: {error}", remedy=error.remedy, code=error.code
+        ) from error

@@ -162,8 +162,6 @@ def test_a_swap_under_load_fails_no_request_and_each_answer_names_its_model(hous
                 connection.request("POST", "/invocations", body, headers)
                 reply = connection.getresponse()
                 answer = json.loads(reply.read())
-                if answer.get("code") == "service.overloaded":
-                    continue  # other work on this machine; bench/serving.py measures it
                 if reply.status != 200:
                     failures.append(str(answer))
                     continue
@@ -355,9 +353,8 @@ def test_slow_clients_are_closed_while_others_are_served(house: House) -> None:
         for number, client in enumerate(slow):
             client.sendall(starts[number % 2])
         assert running.predict().status_code == 200
-        # Aborted: either an end of file or a reset. A busy machine may have shed one before.
-        for said in [read_to_end(client) for client in slow]:
-            assert said == b"" or said.startswith(b"HTTP/1.1 503"), said
+        # Aborted: either an end of file or a reset, never an answer.
+        assert [read_to_end(client) for client in slow] == [b""] * len(slow)
         assert running.predict().status_code == 200
 
 

@@ -47,7 +47,7 @@ from storage.landing import Batch, File, deliver, take_stock
 from storage.runs import records
 from storage.runs.compaction import compact
 from storage.runs.reaper import STAGE_DEADLINE, reap
-from storage.stock import INGEST, run_of
+from storage.waiting_batches import INGEST, run_of
 
 SIZES = [10, 1000, 10_000]
 # Of ten runs, seven ingest; the rest are of the loop.

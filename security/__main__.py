@@ -18,7 +18,7 @@ from security.errors import SecurityError
 from security.files import read_regular
 from security.formats.strict_json import to_json
 from security.policy.trust_policy import TrustPolicy, load_root
-from security.release.story import describe_release
+from security.release.description import describe_release
 from security.release.verify import PassedStep, begin_verification, run_steps
 
 

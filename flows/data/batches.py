@@ -8,7 +8,7 @@ from storage.lake import Lake, Pin
 from storage.landing import Batch, IngestDetails
 from storage.runs import records
 from storage.runs.records import Record
-from storage.stock import INGEST, run_of
+from storage.waiting_batches import INGEST, run_of
 
 State = Literal["waiting", "merged", "refused", "undone"]
 

@@ -16,7 +16,7 @@ from storage.forgetting.forget import STAGE as FORGET
 from storage.lake import Lake, Pin
 from storage.landing import IngestDetails
 from storage.runs import records
-from storage.stock import INGEST
+from storage.waiting_batches import INGEST
 
 _COUNTS = ("delivered", "kept", "quarantined", "duplicates")
 

@@ -24,7 +24,7 @@ from storage.landing import take_stock
 from storage.registry import layout
 from storage.registry.details import RegisterDetails
 from storage.runs import Outcome, record_table, records
-from storage.stock import survey
+from storage.waiting_batches import survey
 
 # More values are not worth a search each.
 _MOST_VALUES = 100

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from flows.tables import quarantine_table
-from storage import stock, tables
+from storage import tables, waiting_batches
 from storage.forgetting import forget
 from storage.forgetting.forget import ForgetDetails
 from storage.lake import Lake, Pin
@@ -14,8 +14,8 @@ from storage.lake.client import Commit
 from storage.landing import IngestDetails
 from storage.runs import record_table, records
 from storage.runs.records import Record
-from storage.versions import merge, rollback
-from storage.versions.merge import MergeDetails
+from storage.versions import merge_by_key, rollback
+from storage.versions.merge_by_key import MergeDetails
 from storage.versions.moments import REACH
 from storage.versions.rollback import RollbackDetails
 
@@ -84,7 +84,7 @@ def written(lake: Lake, repository: str, commit: Commit) -> set[str]:
 def row_changes(record: Record) -> tuple[RowChange, ...]:
     """What the run's own counts say it did to the rows of each table."""
     match record.stage:
-        case stock.INGEST:
+        case waiting_batches.INGEST:
             dataset = IngestDetails.of(record).dataset
             added = {dataset: "kept", quarantine_table(dataset): "quarantined"}
             return tuple(
@@ -92,7 +92,7 @@ def row_changes(record: Record) -> tuple[RowChange, ...]:
                 for table, count in added.items()
                 if record.counts[count]
             )
-        case merge.STAGE:
+        case merge_by_key.STAGE:
             return tuple(_merged(record, table) for table in _counted(record, "added"))
         case forget.STAGE:
             return tuple(
@@ -108,9 +108,9 @@ def row_changes(record: Record) -> tuple[RowChange, ...]:
 def note(record: Record) -> str:
     """What a person wants to know of the run, in one line."""
     match record.stage:
-        case stock.INGEST:
+        case waiting_batches.INGEST:
             return f"batch {IngestDetails.of(record).batch}"
-        case merge.STAGE:
+        case merge_by_key.STAGE:
             return f"branch {MergeDetails.of(record).branch}"
         case forget.STAGE:
             asked = ForgetDetails.of(record)

@@ -8,12 +8,12 @@ from flows.errors import ContractBroken
 from flows.ingest.validate import check_batch
 from flows.pipeline import Dataset, Pipeline
 from flows.tables import datasets_of, quarantine_table
-from storage import landing, stock
+from storage import landing, waiting_batches
 from storage.errors import Damaged, NotFound
 from storage.lake import MAIN, Lake, Pin
 from storage.landing import Batch, IngestDetails
 from storage.runs import Job, Provenance, Run, commit_once
-from storage.stock import INGEST, Stock, run_of
+from storage.waiting_batches import INGEST, Stock, run_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def survey(lake: Lake, pipeline: Pipeline, landed: Pin, *, on: str = MAIN) -> St
 
     The same content under two ids waits once.
     """
-    found = stock.survey(lake, landed, lake.pin(pipeline.repository, on))
+    found = waiting_batches.survey(lake, landed, lake.pin(pipeline.repository, on))
     order = list(datasets_of(pipeline))
     waiting = sorted(found.waiting, key=lambda b: (_rank(order, b.dataset), b.dataset, b.id))
     return replace(found, waiting=tuple(waiting))

@@ -11,8 +11,8 @@ from typing import get_args
 
 from flows.context import Context
 from flows.errors import Misconfigured
-from flows.keys.brought_keys import BroughtKey, parse_moment, publish
 from flows.keys.signed_history import SignedPayload, find_signed_before
+from flows.keys.supplied_keys import BroughtKey, parse_moment, publish
 from flows.trust import key_access
 from security.errors import BadKey
 from security.files import read_regular
@@ -20,11 +20,11 @@ from security.formats import canonical
 from security.formats.strict_json import from_json, to_bytes, to_json
 from security.keys.keyfiles import write_private
 from security.keys.pairs import Recipient, RecipientName, RoleSigner, Signer
-from security.policy import ceremony, succession
-from security.policy.ceremony import Retirement, find_pair, find_retirement
+from security.policy import role_keys, root_and_recipients
 from security.policy.documents import Enrolled, PairRecord, RecipientRecord
 from security.policy.edition import Ceremony, load_policy
 from security.policy.key_homes import encode_public_keys
+from security.policy.role_keys import Retirement, find_pair, find_retirement
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy
 from security.release.index import format_moment
 from storage import registry
@@ -70,7 +70,7 @@ def rotate_key(
     if name == "root":
         done = _rotate_root(context, request, brought.signer(home))
     elif name in OPENERS:
-        done = succession.rotate_recipient(
+        done = root_and_recipients.rotate_recipient(
             home, OPENERS[name], root=brought.signer(home), passphrase=request.passphrase
         )
     else:
@@ -86,7 +86,7 @@ def revoke_key(
 ) -> tuple[Ceremony, list[SignedPayload]]:
     """A key is not believed any more, but for what stood in the lake at the cut-off, if any.
 
-    Raises: as `rotated` does.
+    Raises: as `rotate_key` does.
     """
     if _is_recipient(context, request.name):
         return drop_recipient(context, request.name, brought), []
@@ -103,17 +103,17 @@ def enrol_key(context: Context, name: str, public_key: Path, brought: BroughtKey
     root = brought.signer(home)
     if name in ROLES:
         pair = from_json(PairRecord, fields, where).pair
-        done = ceremony.enrol(home, pair, _parse_role(name), root=root)
+        done = role_keys.enrol(home, pair, _parse_role(name), root=root)
     else:
         record = from_json(RecipientRecord, {"name": name, **fields}, where)
-        done = succession.enrol_recipient(home, record, root=root)
+        done = root_and_recipients.enrol_recipient(home, record, root=root)
     publish(context)
     return done
 
 
 def drop_recipient(context: Context, name: str, brought: BroughtKey) -> Ceremony:
     """A recipient for whom no later bundle is sealed."""
-    done = succession.drop_recipient(context.keys, name, root=brought.signer(context.keys))
+    done = root_and_recipients.drop_recipient(context.keys, name, root=brought.signer(context.keys))
     publish(context)
     return done
 
@@ -142,7 +142,7 @@ def pin_root(context: Context) -> Ceremony:
     trust, rules = (
         lake.fs.get(pin.repository, pin.commit, layout.policy_path(name)) for name in (TRUST, RULES)
     )
-    return succession.pin_successor(context.keys, trust, rules)
+    return root_and_recipients.pin_successor(context.keys, trust, rules)
 
 
 def export_public_keys(home: Path) -> bytes:
@@ -158,7 +158,7 @@ def _rotate_root(context: Context, request: CeremonyRequest, root: RoleSigner) -
             f"A new epoch has no minimum for {left[0]}, where any old index could come back then.",
             remedy=f"Add --minimum-index {left[0]}=N, the number that it stands at.",
         )
-    return succession.rotate_root(
+    return root_and_recipients.rotate_root(
         home, root=root, passphrase=request.passphrase, minimum_index=request.minimum_index
     )
 
@@ -186,7 +186,7 @@ def _retire_key(
         pair, until = find_pair(trust, request.name)[1], None if rotates else cut_off
         kept = find_signed_before(context.lake, pair, until)
     digests = tuple(sorted({one.digest for one in kept}))
-    done = ceremony.retire(
+    done = role_keys.retire(
         home,
         request.name,
         root=brought.signer(home),

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 from flows.context import Context
 from flows.errors import Misconfigured
-from flows.keys.brought_keys import BroughtKey, publish
 from flows.keys.first_keys import list_saved_types
+from flows.keys.supplied_keys import BroughtKey, publish
 from flows.pipeline import Pipeline
 from flows.pipeline.gate_rules import make_gate_rules
 from security.policy.documents import RoleKeys, Rules, Trust

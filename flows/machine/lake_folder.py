@@ -12,7 +12,7 @@ from flows.machine.services import LAKE
 from flows.settings import Settings
 from storage.embedded.bytes.folder_locks import is_served
 from storage.embedded.lake import EmbeddedLake
-from storage.embedded.upkeep.collection import Collected, collect
+from storage.embedded.upkeep.garbage_collection import Collected, collect
 from storage.errors import NotFound, Unavailable
 
 # A collection answers when it is done.

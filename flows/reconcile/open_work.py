@@ -15,7 +15,7 @@ from storage.runs import Provenance, records
 from storage.runs.compaction import compact
 from storage.runs.records import Record
 from storage.runs.summaries import State, Summary
-from storage.stock import OPEN_BATCHES
+from storage.waiting_batches import OPEN_BATCHES
 
 # A run that was started may be about to answer.
 GRACE = timedelta(minutes=1)

@@ -9,14 +9,6 @@ from typing import Literal
 from flows import audit
 from flows.context import Context
 from flows.keys.published_policy import publish_policy
-from flows.release.indexes import (
-    NextIndex,
-    make_request_id,
-    name_release,
-    refuse_second,
-    verify_registered,
-    write_index,
-)
 from flows.release.proposals import (
     FiledProposal,
     Proposal,
@@ -25,6 +17,14 @@ from flows.release.proposals import (
     list_proposals,
     open_proposal,
     verify_signed_so_far,
+)
+from flows.release.publish_index import (
+    NextIndex,
+    make_request_id,
+    name_release,
+    refuse_second,
+    verify_registered,
+    write_index,
 )
 from flows.trust import key_access
 from flows.trust.installation import Trusted

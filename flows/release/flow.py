@@ -15,8 +15,8 @@ from prefect.states import Completed
 from flows.context import Context, open_run
 from flows.errors import Misconfigured
 from flows.events import PUBLISHED, REGISTERED, announce
-from flows.release.promote import promote
-from flows.release.register import explain_no_promotion, read_release, register_candidate
+from flows.release.promote import explain_no_promotion, promote
+from flows.release.register import read_release, register_candidate
 from flows.trust.newest_index import read_history
 from security.release.index import Index
 from storage.registry import ReleaseRef, layout

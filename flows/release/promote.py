@@ -1,12 +1,13 @@
 """Promotion: a release that verifies in full becomes what an environment should run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flows import audit
 from flows.context import Context
 from flows.keys.published_policy import publish_policy
 from flows.release.approval import propose
-from flows.release.indexes import (
+from flows.release.publish_index import (
     NextIndex,
     make_request_id,
     names_release,
@@ -14,9 +15,11 @@ from flows.release.indexes import (
     verify_registered,
 )
 from flows.trust.newest_index import read_standing_index, refuse_stale, signatures_hold
-from security.release.index import VerifiedIndex
+from security.release.index import Index, VerifiedIndex
+from security.release.statement import ModelRelease
 from storage import registry
 from storage.errors import Refused
+from storage.lake import MAIN
 from storage.registry import ReleaseRef
 
 
@@ -86,6 +89,25 @@ def promote(context: Context, release: ReleaseRef, *, environment: str, reason: 
         number = current.index.number if current else 0
         return Promotion(environment, release, number, number, False, proposal)
     return _publish(context, release, following)
+
+
+def explain_no_promotion(release: ModelRelease, past: Sequence[Index], environment: str) -> str:
+    """Why a registered candidate is not promoted by itself; empty if it is.
+
+    `past` are the environment's indexes, oldest first. It was measured against one champion: what
+    another one would have made of it nobody knows. What gave way once comes back by a person.
+    """
+    running = past[-1].release if past else None
+    named = f"{running.model}/{running.version}" if running else "nothing"
+    if release.build.branch != MAIN:
+        return f"it was trained on {release.build.branch}"
+    if running and running.digest == release.digest:
+        return ""
+    if release.digest in {index.release.digest for index in past}:
+        return f"{environment} ran it before and left it for {named}"
+    if release.parent == (running.digest if running else None):
+        return ""
+    return f"{environment} runs {named} now, which it was not measured against"
 
 
 def _make_request(

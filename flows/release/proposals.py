@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from flows.release.indexes import Kind, verify_registered
+from flows.release.publish_index import Kind, verify_registered
 from flows.trust.installation import Trusted
 from flows.trust.newest_index import read_standing_index
 from security.errors import Untrusted

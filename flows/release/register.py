@@ -1,6 +1,5 @@
 """Registration: the releaser verifies a judged candidate and states the release itself."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from flows import audit
 from flows.context import Context
 from flows.pipeline import Pipeline
 from flows.pipeline.card import render_card
-from flows.release.indexes import verify_registered
+from flows.release.publish_index import verify_registered
 from flows.trust.installation import Trusted
 from flows.trust.key_access import read_signer
 from security.errors import Untrusted
@@ -18,11 +17,10 @@ from security.keys.pairs import RoleSigner
 from security.policy.gates import GateEvidence
 from security.policy.trust_policy import TrustPolicy
 from security.release.candidate import VerifiedCandidate, verify_gated_candidate
-from security.release.index import Index, format_moment
+from security.release.index import format_moment
 from security.release.signing import ReleaseTerms, VerifiedRelease, sign_release
-from security.release.statement import ModelRelease
 from storage import registry
-from storage.lake import MAIN, Lake, Pin
+from storage.lake import Lake, Pin
 from storage.registry import ReleaseRef, layout
 from storage.registry.details import RegisterCandidateDetails, RegisterDetails
 from storage.runs import Run
@@ -51,25 +49,6 @@ def read_release(context: Context, candidate: str, registered: Record) -> Verifi
             remedy="the commits of the releases repository show who wrote that record",
         )
     return verified
-
-
-def explain_no_promotion(release: ModelRelease, past: Sequence[Index], environment: str) -> str:
-    """Why a registered candidate is not promoted by itself; empty if it is.
-
-    `past` are the environment's indexes, oldest first. It was measured against one champion: what
-    another one would have made of it nobody knows. What gave way once comes back by a person.
-    """
-    running = past[-1].release if past else None
-    named = f"{running.model}/{running.version}" if running else "nothing"
-    if release.build.branch != MAIN:
-        return f"it was trained on {release.build.branch}"
-    if running and running.digest == release.digest:
-        return ""
-    if release.digest in {index.release.digest for index in past}:
-        return f"{environment} ran it before and left it for {named}"
-    if release.parent == (running.digest if running else None):
-        return ""
-    return f"{environment} runs {named} now, which it was not measured against"
 
 
 def register_candidate(context: Context, candidate: str) -> Record:

@@ -15,7 +15,7 @@ from flows.data import rollback as datasets
 from flows.keys.published_policy import publish_policy
 from flows.pipeline import Pipeline
 from flows.release.approval import propose
-from flows.release.indexes import (
+from flows.release.publish_index import (
     NextIndex,
     make_request_id,
     names_release,

@@ -14,10 +14,16 @@ from cryptography.cobblestone import Cobblestone256Encryptor
 from security.errors import Untrusted
 from security.files import check_name, list_names, publish_folder
 from security.keys.pairs import SEAL_SUITE, Opener, PublicRecipient
+from security.release.payload_encryption import (
+    SEALED,
+    check_sealed_file,
+    make_context,
+    open_file,
+    seal_file,
+)
 from security.release.provenance import SealedBundle
 from security.release.stanzas import Stanzas, read_stanzas, unwrap_key, wrap_key, write_stanzas
 from security.release.statement import ModelRelease
-from security.release.stream import SEALED, check_sealed_file, make_context, open_file, seal_file
 
 PAYLOAD = "payload"
 MAX_FILES = 32

@@ -163,10 +163,10 @@ def test_51_the_private_copy_is_readable_by_its_owner_alone(target: Any) -> None
 
 def test_52_a_failure_half_way_leaves_nothing(target: Any, monkeypatch: Any) -> None:
     """The disk fills up while the second file is written."""
-    from security.release import stream
+    from security.release import payload_encryption
 
     written = 0
-    create = stream.create_private
+    create = payload_encryption.create_private
 
     def fails_at_the_second(path: Path) -> Any:
         nonlocal written
@@ -175,7 +175,7 @@ def test_52_a_failure_half_way_leaves_nothing(target: Any, monkeypatch: Any) -> 
             raise OSError(28, "No space left on device")
         return create(path)
 
-    monkeypatch.setattr(stream, "create_private", fails_at_the_second)
+    monkeypatch.setattr(payload_encryption, "create_private", fails_at_the_second)
     with pytest.raises(OSError, match="No space left"):
         target.open()
     target.nothing_was_published()

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from security.errors import CannotDecrypt, Untrusted
 from security.release import stanzas
 from security.release.bundle import seal
+from security.release.payload_encryption import make_context, open_file
 from security.release.provenance import SealedFile
-from security.release.stream import make_context, open_file
 
 UNIFORM = "^the sealed payload does not open with this key$"
 HEADER, CHUNK = 56, 16 * 1024 + 16

@@ -13,7 +13,7 @@ from storage import tables
 from storage.errors import NotFound, Refused
 from storage.lake import Lake, Pin
 from storage.runs import Job, Run, commit_once
-from storage.versions.merge import merge_branch
+from storage.versions.merge_by_key import merge_branch
 from storage.versions.rollback import Request, roll_back
 
 Rows = dict[str | None, int]

@@ -14,7 +14,7 @@ from storage.forgetting.forget import ForgetDetails, forget
 from storage.forgetting.selection import ByKey
 from storage.lake import Lake
 from storage.runs import Job, Run, commit_once
-from storage.versions.merge import merge_branch
+from storage.versions.merge_by_key import merge_branch
 from storage.versions.rollback import Request, roll_back
 
 COLUMNS = ["key", "a b", "a.b", 'quo"te', "CamelCase", "groß"]

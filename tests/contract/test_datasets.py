@@ -14,7 +14,7 @@ from storage.lake import Lake, Pin
 from storage.landing import batches, deliver, read, refuse, take_stock
 from storage.runs import Job, Outcome, Run, commit_once, records
 from storage.tables.compare import changes, compare
-from storage.versions.merge import Applied, merge_branch
+from storage.versions.merge_by_key import Applied, merge_branch
 from storage.versions.rollback import Request, roll_back
 
 
@@ -366,7 +366,7 @@ def test_null_and_nan_are_keys_as_any_other(
     lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
 ) -> None:
     monkeypatch.setattr("storage.tables.compare.PART_ROWS", part_rows)
-    monkeypatch.setattr("storage.versions.merge.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.versions.merge_by_key.PART_ROWS", part_rows)
     odd = 'a "b". c'
     frame = pl.DataFrame({odd: [1.0, NAN, None, 4.0], "v": [1, 2, 3, 4]})
 
@@ -405,7 +405,7 @@ def test_rows_taken_in_parts_are_the_rows_taken_at_once(
     lake: Lake, repo: str, monkeypatch: pytest.MonkeyPatch, part_rows: int
 ) -> None:
     monkeypatch.setattr("storage.tables.compare.PART_ROWS", part_rows)
-    monkeypatch.setattr("storage.versions.merge.PART_ROWS", part_rows)
+    monkeypatch.setattr("storage.versions.merge_by_key.PART_ROWS", part_rows)
     left = add(lake, repo, *range(10)).pin
     lake.fs.create_branch(repo, "edits", source="main")
     for key in (3, 7):

@@ -15,7 +15,7 @@ from storage.forgetting.purge import purge, waiting
 from storage.forgetting.selection import ByKey
 from storage.lake import Lake
 from storage.runs import Job, Outcome, commit_once, records
-from storage.versions.merge import merge_branch
+from storage.versions.merge_by_key import merge_branch
 from storage.versions.rollback import Request, roll_back
 
 TABLE = "visits"

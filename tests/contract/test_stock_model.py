@@ -17,8 +17,15 @@ from storage.lake import LANDING, Lake
 from storage.landing import Batch, IngestDetails, deliver, take_stock
 from storage.runs import Job, Run, commit_once
 from storage.runs.compaction import compact
-from storage.stock import INGEST, OPEN_BATCHES, Stock, run_of, survey, survey_all
 from storage.versions.rollback import Request, roll_back
+from storage.waiting_batches import (
+    INGEST,
+    OPEN_BATCHES,
+    Stock,
+    run_of,
+    survey,
+    survey_all,
+)
 
 TABLE = "numbers"
 FIRST = 9

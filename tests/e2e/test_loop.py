@@ -51,7 +51,7 @@ from storage.registry import candidates, layout
 from storage.registry.details import CandidateDetails
 from storage.runs import Job, Run, commit_once, records
 from storage.runs.records import Record
-from storage.versions.merge import merge_branch
+from storage.versions.merge_by_key import merge_branch
 
 ROOT = Path(__file__).parents[2]
 CUTOFF = datetime(2013, 2, 15, tzinfo=UTC)

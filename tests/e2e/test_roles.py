@@ -28,9 +28,8 @@ from flows.learn.fit import fit
 from flows.pipeline import Gate, Pipeline
 from flows.reconcile import flow as reconcile
 from flows.reconcile import open_work
-from flows.release.promote import promote
+from flows.release.promote import explain_no_promotion, promote
 from flows.release.register import (
-    explain_no_promotion,
     find_registration,
     read_release,
     register_candidate,

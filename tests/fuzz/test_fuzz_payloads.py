@@ -14,9 +14,9 @@ from security.policy.documents import SizeLimits
 from security.policy.trust_policy import TrustPolicy, load_root
 from security.release.bundle import open_bundle
 from security.release.load import load_onnx, load_skops
+from security.release.payload_encryption import SEALED, make_context, open_file, seal_file
 from security.release.provenance import SealedFile
 from security.release.signing import verify_release
-from security.release.stream import SEALED, make_context, open_file, seal_file
 
 NAMES = ["stream", "bundle", "wrapped key", "signer's PEM", "recipient's PEM", "ONNX", "skops"]
 LIMITS = SizeLimits(model_bytes=2**20, expanded_bytes=2**20, entries=100)

@@ -101,8 +101,8 @@ def rotate(
     """Enrol a new key; the old one stays believed for everything that it had signed by now."""
     from flows.cli.terminal import actor
     from flows.context import open_context
-    from flows.keys.brought_keys import BroughtKey
     from flows.keys.ceremonies import CeremonyRequest, rotate_key
+    from flows.keys.supplied_keys import BroughtKey
 
     context = open_context(pipeline).acting(actor())
     brought = BroughtKey(root_key, root_passphrase_file)
@@ -141,8 +141,8 @@ def revoke(
     """Stop believing a key, and enrol a new one in its place."""
     from flows.cli.terminal import actor, confirm
     from flows.context import open_context
-    from flows.keys.brought_keys import BroughtKey
     from flows.keys.ceremonies import CeremonyRequest, revoke_key
+    from flows.keys.supplied_keys import BroughtKey
 
     context = open_context(pipeline).acting(actor())
     brought = BroughtKey(root_key, root_passphrase_file)
@@ -170,8 +170,8 @@ def enrol(
     """Enrol one more pair for a role, or one more recipient; its owner keeps the private half."""
     from flows.cli.terminal import actor
     from flows.context import open_context
-    from flows.keys.brought_keys import BroughtKey
     from flows.keys.ceremonies import enrol_key
+    from flows.keys.supplied_keys import BroughtKey
 
     context = open_context(pipeline).acting(actor())
     brought = BroughtKey(root_key, root_passphrase_file)
@@ -228,7 +228,7 @@ def _read_phrase(path: Path | None, *, make: bool = False) -> str | None:
 
 def _tell(done: "Ceremony", kept: "Sequence[SignedPayload]", *, as_json: bool) -> None:
     from flows.cli.terminal import say, show_json, tell
-    from flows.keys.brought_keys import describe_ceremony
+    from flows.keys.supplied_keys import describe_ceremony
 
     if as_json:
         show_json(describe_ceremony(done, kept))

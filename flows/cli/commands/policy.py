@@ -69,8 +69,8 @@ def sign(
     """Sign the definition's gates and types as the next rules, and the numbers given; publish."""
     from flows.cli.terminal import actor, say, show_json
     from flows.context import open_context
-    from flows.keys.brought_keys import BroughtKey
     from flows.keys.next_rules import TrustNumbers, sign_rules
+    from flows.keys.supplied_keys import BroughtKey
 
     context = open_context(pipeline).acting(actor())
     numbered = TrustNumbers(

@@ -45,7 +45,7 @@ def verify(
 
 
 def _document(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> dict[str, object]:
-    from security.release.story import describe_release
+    from security.release.description import describe_release
 
     told = describe_release(found.verified, policy) if found.verified else {"digest": None}
     problem = str(found.refusal) if found.refusal else None
@@ -55,7 +55,7 @@ def _document(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> dict[
 
 def _show(found: "CheckedRelease", ref: str, policy: "TrustPolicy") -> None:
     from flows.cli.terminal import say, tell
-    from security.release.story import tell_story
+    from security.release.description import tell_story
 
     for step in found.steps:
         say(f"{step.number}. {step.title}: {step.finding}")

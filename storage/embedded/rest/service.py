@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from storage.embedded.http.calls import Body, Call, reply, reply_empty
 from storage.embedded.keys.sessions import issue_token
-from storage.embedded.upkeep.collection import DEFAULT_GRACE_S, collect
+from storage.embedded.upkeep.garbage_collection import DEFAULT_GRACE_S, collect
 
 LAKEFS_VERSION = "1.84.0"
 """The release whose API this server follows."""

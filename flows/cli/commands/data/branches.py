@@ -53,7 +53,7 @@ def merge(
     """Re-apply the rows that a branch changed, by key; keys changed on both sides are refused."""
     from flows.cli.terminal import actor, say, show_json, show_table, tell
     from flows.context import open_context
-    from flows.data import merge as merging
+    from flows.data import merge_check as merging
     from flows.data.branches import require_mergeable
     from flows.data.history import row_changes
 

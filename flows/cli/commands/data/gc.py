@@ -25,7 +25,7 @@ def gc(
 
     from flows.cli.terminal import say, show_json, show_table, size
     from flows.context import open_context
-    from flows.data.gc import Candidate, candidates
+    from flows.data.removable import Candidate, candidates
     from flows.errors import Misconfigured
     from flows.machine.lake_folder import collect_garbage
 

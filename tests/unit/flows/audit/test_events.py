@@ -18,11 +18,11 @@ from security.errors import Untrusted, cannot_decrypt
 from security.formats.envelope import Verified
 from security.formats.strict_json import from_bytes, to_bytes
 from security.keys.pairs import Recipient, Signer
-from security.policy.ceremony import Retirement, enrol, retire
 from security.policy.documents import RecipientRecord
 from security.policy.edition import load_policy
 from security.policy.key_homes import load_signer
-from security.policy.succession import drop_recipient, enrol_recipient
+from security.policy.role_keys import Retirement, enrol, retire
+from security.policy.root_and_recipients import drop_recipient, enrol_recipient
 from storage import registry
 from storage.errors import NotFound
 from storage.registry import ReleaseRef

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from flows.errors import Misconfigured
-from flows.keys.brought_keys import BroughtKey
 from flows.keys.ceremonies import (
     CeremonyRequest,
     drop_recipient,
@@ -17,6 +16,7 @@ from flows.keys.ceremonies import (
     rotate_key,
 )
 from flows.keys.published_policy import publish_policy
+from flows.keys.supplied_keys import BroughtKey
 from security.errors import BadKey, Untrusted
 from security.keys.keyfiles import read_recipient_folder, read_signer_folder
 from security.policy.edition import load_policy

@@ -6,9 +6,9 @@ import pytest
 from flows.keys.key_table import ListedKey, list_keys
 from security.errors import Untrusted
 from security.keys.pairs import Signer
-from security.policy.ceremony import Retirement, enrol, retire
 from security.policy.edition import load_policy
 from security.policy.key_homes import load_signer
+from security.policy.role_keys import Retirement, enrol, retire
 
 ROLES = ["policy", "trainer", "gatekeeper", "releaser", "timestamp"]
 

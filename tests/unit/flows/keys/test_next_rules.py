@@ -6,8 +6,8 @@ from sklearn.linear_model import LogisticRegression
 
 from examples.flights.pipeline import pipeline as flights
 from flows.errors import Misconfigured
-from flows.keys.brought_keys import BroughtKey
 from flows.keys.next_rules import TrustNumbers, draft_rules, sign_rules
+from flows.keys.supplied_keys import BroughtKey
 from flows.pipeline import Gate
 from flows.pipeline.gate_rules import make_gate_rules
 from security.errors import BadKey, Untrusted

@@ -9,7 +9,7 @@ from flows.keys.published_policy import publish_policy, read_published_policy
 from security.errors import Untrusted
 from security.policy.edition import change_rules, change_trust, load_policy
 from security.policy.key_homes import init_keys, load_signer
-from security.policy.succession import rotate_root
+from security.policy.root_and_recipients import rotate_root
 from storage.errors import Refused
 from tests.release_site import Site
 

@@ -36,9 +36,9 @@ def releasers(site: "Site", tmp_path: Path) -> Releasers:
     """Production needs two releasers."""
     from security.keys.keyfiles import replace_private
     from security.keys.pairs import Signer
-    from security.policy.ceremony import enrol
     from security.policy.edition import change_trust
     from security.policy.key_homes import load_signer
+    from security.policy.role_keys import enrol
 
     root, second = load_signer(site.keys, "root"), Signer.generate("releaser")
     enrol(site.keys, second.public, "releaser", root=root)

@@ -9,7 +9,7 @@ from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.keys.pairs import Recipient
 from security.policy.documents import RecipientRecord
 from security.policy.key_homes import load_recipient, load_signer
-from security.policy.succession import drop_recipient, enrol_recipient, rotate_recipient
+from security.policy.root_and_recipients import drop_recipient, enrol_recipient, rotate_recipient
 from security.release.bundle import open_bundle
 from security.release.verify import verify_release
 from storage import registry

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from flows.audit import read_log
+from flows.release.promote import explain_no_promotion
 from flows.release.register import (
-    explain_no_promotion,
     find_registration,
     read_release,
     register_candidate,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.release.indexes import verify_registered
+from flows.release.publish_index import verify_registered
 from flows.release.rollback import RollbackRequest, plan_rollback
 from flows.trust.newest_index import verify_unseen
 from security.errors import Untrusted

@@ -14,9 +14,9 @@ from flows.trust.newest_index import (
     verify_unseen,
 )
 from security.errors import Untrusted
-from security.policy.ceremony import Retirement, retire
 from security.policy.floor import Floor
 from security.policy.key_homes import load_signer
+from security.policy.role_keys import Retirement, retire
 from security.release.index import Index, NamedRelease, format_moment, sign_index, sign_timestamp
 from storage import registry
 from storage.errors import NotFound

@@ -23,8 +23,8 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from security.errors import CannotDecrypt, SecurityError
 from security.keys.pairs import Recipient
+from security.release.payload_encryption import SEALED, open_file
 from security.release.provenance import SealedFile
-from security.release.stream import SEALED, open_file
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 X_WING, HKDF_SHA256, AES_256_GCM, CHACHA20_POLY1305 = 0x647A, 0x0001, 0x0002, 0x0003

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from security.policy.documents import PairRecord, Revocation
-from security.release.story import describe_release, tell_story
+from security.release.description import describe_release, tell_story
 from security.release.verify import verify_release
 
 

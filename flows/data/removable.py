@@ -10,7 +10,7 @@ from storage.errors import NotFound
 from storage.lake import LANDING, Lake, Pin
 from storage.runs import records
 from storage.runs.reaper import STAGE_DEADLINE, reapable
-from storage.stock import INGEST
+from storage.waiting_batches import INGEST
 
 
 @dataclass(frozen=True, slots=True)

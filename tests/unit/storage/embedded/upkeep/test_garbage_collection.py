@@ -10,7 +10,7 @@ from storage.embedded.bytes import blobs
 from storage.embedded.bytes.folder_locks import keep_bytes
 from storage.embedded.graph import heads, objects
 from storage.embedded.upkeep.check import check
-from storage.embedded.upkeep.collection import collect
+from storage.embedded.upkeep.garbage_collection import collect
 from storage.errors import Damaged, NotFound, Unavailable
 
 

@@ -9,7 +9,7 @@ from flows.pipeline import Dataset, Pipeline
 from storage.errors import Refused
 from storage.lake import MAIN, Lake
 from storage.runs import Outcome, Provenance
-from storage.versions.merge import Applied, Check, merge_branch
+from storage.versions.merge_by_key import Applied, Check, merge_branch
 
 _KEY_RULE = "primary_key"
 _SHOWN = 3

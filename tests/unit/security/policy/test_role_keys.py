@@ -12,11 +12,11 @@ from security.errors import BadKey, CannotDecrypt, Untrusted
 from security.formats import envelope
 from security.formats.envelope import INTOTO
 from security.keys.pairs import PublicPair, Signer
-from security.policy.ceremony import Retirement, enrol, retire
 from security.policy.edition import change_home, change_rules, change_trust, load_policy
 from security.policy.gates import GateRule
 from security.policy.key_homes import init_keys, load_recipient, load_signer
-from security.policy.succession import pin_successor, rotate_recipient, rotate_root
+from security.policy.role_keys import Retirement, enrol, retire
+from security.policy.root_and_recipients import pin_successor, rotate_recipient, rotate_root
 from security.policy.trust_policy import RULES, TRUST, TrustPolicy, load_root
 from security.release.bundle import open_bundle
 from security.release.signing import verify_release

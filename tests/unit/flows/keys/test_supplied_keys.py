@@ -6,8 +6,8 @@ import pytest
 
 from flows.context import Context
 from flows.errors import Misconfigured
-from flows.keys.brought_keys import BroughtKey, describe_ceremony, parse_moment, publish
 from flows.keys.signed_history import SignedPayload
+from flows.keys.supplied_keys import BroughtKey, describe_ceremony, parse_moment, publish
 from security.errors import BadKey
 from security.keys.keyfiles import write_private
 from security.keys.pairs import Signer

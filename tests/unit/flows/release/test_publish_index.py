@@ -1,7 +1,7 @@
 import pytest
 
 from flows.audit import read_log
-from flows.release.indexes import (
+from flows.release.publish_index import (
     NextIndex,
     make_request_id,
     name_release,

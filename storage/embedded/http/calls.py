@@ -194,11 +194,13 @@ def reply_empty(status: int = 204) -> Response:
 
 
 def answer_error(error: StorageError, headers: dict[str, str] | None = None) -> Response:
-    """An error in lakeFS's shape."""
+    """An error in lakeFS's shape; its code is in a header, for lakeFS has no field for it."""
     status = find_http_status(error)
     if status >= 500 and status != 501:
         logger.error("%s", error, exc_info=error)
-    return JSONResponse({"message": str(error)}, status, headers)
+    return JSONResponse(
+        {"message": str(error)}, status, {**(headers or {}), "x-headrace-code": error.code}
+    )
 
 
 def _with_view(

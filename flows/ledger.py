@@ -113,6 +113,9 @@ def _derive_states(lake: Lake, pin: Pin, last: State | None) -> State:
     base = Pin(pin.repository, last["commit"]) if last else None
     states = {one["id"]: DecisionState.from_plain(one) for one in last["decisions"]} if last else {}
     there, gone = _find_ledger(lake, base, pin)
+    if base and (any(map(is_grade, gone)) or _has_lost_records(lake, base, pin)):
+        # What was taken away says nothing of what it had changed.
+        return _derive_states(lake, pin, None)
     entries = {
         path: json.loads(text) for path, text in records.read_bodies(lake, pin, there).items()
     }
@@ -150,6 +153,10 @@ def _find_ledger(lake: Lake, base: Pin | None, pin: Pin) -> tuple[list[str], lis
         [change.path for change in found if change.kind != "removed"],
         [change.path for change in found if change.kind == "removed"],
     )
+
+
+def _has_lost_records(lake: Lake, base: Pin, pin: Pin) -> bool:
+    return any(records.find_changed(lake, base, pin, stage=s).removed for s in ("monitor", "train"))
 
 
 def _read_records(lake: Lake, base: Pin | None, pin: Pin, stage: str) -> list[Record]:

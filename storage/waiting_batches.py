@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from storage import landing
-from storage.errors import NotFound
 from storage.lake import LANDING, Lake, Pin
 from storage.landing import READY, REFUSED, Batch, IngestDetails
 from storage.runs import record_table, records
 from storage.runs.records import Record
-from storage.runs.summaries import State, Summary
+from storage.runs.summaries import UNUSABLE, State, Summary
 
 INGEST = "ingest"
 
@@ -46,8 +45,8 @@ def survey(lake: Lake, stock: Pin, head: Pin) -> Stock:
     if last is not None:
         try:
             return _survey_since(lake, stock, head, last)
-        except NotFound:
-            # A commit of the summary was collected, or landing was made anew.
+        except UNUSABLE:
+            # Damaged, a commit of it was collected, or landing was made anew.
             pass
     return survey_all(lake, stock, head)
 
@@ -58,10 +57,14 @@ def survey_all(lake: Lake, stock: Pin, head: Pin) -> Stock:
     return _sort_out(landing.batches(lake, stock), taken)
 
 
-def _survey_since(lake: Lake, stock: Pin, head: Pin, last: State) -> Stock:
+def _survey_since(lake: Lake, stock: Pin, head: Pin, last: State, *, keep: bool = False) -> Stock:
+    """The survey since a summary; with `keep` one that a later survey may begin at."""
     base = Pin(head.repository, last["commit"])
     since = records.find_changed(lake, base, head, stage=INGEST)
     reopened = _find_reopened(lake, base, head, since.before)
+    if keep and reopened:
+        # Repetitions of a content that is open again wait too, and no record names them.
+        return survey_all(lake, stock, head)
     moved, gone = _find_moved(lake, Pin(stock.repository, last["landing"]), stock)
     carried = last["open"]
     # What was open was not refused; of what may run again only its folder tells.
@@ -144,7 +147,7 @@ def _sort_out(batches: Iterable[Batch], taken: Mapping[str, Record]) -> Stock:
 
 def _derive_open(lake: Lake, head: Pin, last: State | None) -> State:
     stock = lake.pin(head.repository, LANDING)
-    look = survey_all if last is None else partial(_survey_since, last=last)
+    look = survey_all if last is None else partial(_survey_since, last=last, keep=True)
     found = look(lake, stock, head)
     unfinished = {batch.path: run_of(batch) for batch in found.unfinished}
     return {"commit": head.commit, "landing": stock.commit, "open": unfinished}

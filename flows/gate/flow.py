@@ -108,7 +108,8 @@ def gate(candidate: str, pipeline: str | None = None) -> State[Any]:
             context.pipeline,
             trial,
             evidence,
-            policy=context.trusted.policy,
+            # Measuring takes a while: the rules are those of the moment of signing.
+            policy=context.read_policy_again().trusted.policy,
             signer=read_signer(context.keys, "gatekeeper"),
         )
         _show(trial, evidence)

@@ -26,11 +26,13 @@ def publish_policy(context: Context) -> TrustPolicy:
     Raises: Refused for an edition that is not newer than the one there, Untrusted if the one
     there is of another root.
     """
-    policy, keys, pin = context.trusted.policy, context.keys, context.pin_releases()
+    known, keys, pin = context.trusted.policy, context.keys, context.pin_releases()
     files = {name: (keys / name).read_bytes() for name in (TRUST, RULES)}
     # The same bytes as were verified here need no second verification.
     if _read_files(context.lake, pin) == files:
-        return policy
+        return known
+    # What is published is what is recorded: both from these very bytes.
+    policy = TrustPolicy.parse(files[TRUST], files[RULES], root=known.root)
     standing = _read_standing(context.lake, pin, policy.root, keys)
     if standing is not None and standing.digests == policy.digests:
         return policy

@@ -83,6 +83,8 @@ def compact_records(lake: Lake, data: Pin, releases: Pin, *, by: Provenance | No
 
 def _derive_open(lake: Lake, pin: Pin, last: State | None) -> State:
     base = Pin(pin.repository, last["commit"]) if last else None
+    if base and records.find_changed(lake, base, pin).removed:
+        return _derive_open(lake, pin, None)
     news = records.read_since(lake, base, pin) if base else records.at(lake, pin)[::-1]
     before: State = last or {"unjudged": {}, "unregistered": {}, "newest": None}
     return {"commit": pin.commit, **fold(before, news)}

@@ -98,6 +98,8 @@ def approve(
     Raises: Refused for a proposal that is not open or that this key signed, Untrusted if the
     release or the policy does not hold, or it asks for more than a release, NotFound.
     """
+    # What was shown was read before this releaser answered.
+    context = context.read_policy_again()
     publish_policy(context)
     pin = context.pin_releases()
     audit.check_grown(context.lake, pin, context.trusted.floors)

@@ -135,6 +135,8 @@ def roll_back_environment(context: Context, plan: EnvironmentPlan) -> Environmen
     Predictions stay: they are what was answered.
     Raises: Refused, naming the winner, if another index came after the plan was made.
     """
+    # A person may have thought for long: others may have signed another policy meanwhile.
+    context = context.read_policy_again()
     number = plan.current.index.number
     if not plan.repeated:
         publish_policy(context)

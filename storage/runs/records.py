@@ -13,7 +13,7 @@ from storage.lake.parallel import read_each
 from storage.runs import record_table
 from storage.runs.codec import PLAIN
 from storage.runs.record_table import ROOT, folder_of, is_record, path_of
-from storage.runs.summaries import State, Summary
+from storage.runs.summaries import UNUSABLE, State, Summary
 
 Json = Mapping[str, Any]
 
@@ -166,7 +166,10 @@ def list_paths(lake: Lake, pin: Pin, *, stage: str = "") -> list[str]:
 def compacted_at(lake: Lake, pin: Pin) -> Pin | None:
     """The commit whose records the table `metadata/runs` at the pin holds; None without one."""
     state = COMPACTED.read_stored(lake, pin)
-    return Pin(pin.repository, state["commit"]) if state else None
+    try:
+        return Pin(pin.repository, state["commit"]) if state else None
+    except UNUSABLE:
+        return None
 
 
 def at(lake: Lake, pin: Pin, *, stage: str = "") -> list[Record]:

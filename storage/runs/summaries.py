@@ -19,6 +19,10 @@ _FORMAT = 1
 
 State = Mapping[str, Any]
 
+# What reading a stored state can raise that is not as it should be. NotFound is a LookupError,
+# Refused a ValueError; what is wrong with the lake itself is raised again without the state.
+UNUSABLE = (LookupError, TypeError, AttributeError, ValueError)
+
 # The state at a pin, from the one at an earlier commit; from all that is there if that is None.
 Derive = Callable[[Lake, Pin, State | None], State]
 
@@ -42,7 +46,8 @@ class Summary:
         except (NotFound, ValueError):
             return None
         usable = isinstance(found, dict) and found.get("format") == _FORMAT
-        return found["state"] if usable else None
+        state = found.get("state") if usable else None
+        return state if isinstance(state, dict) else None
 
     def at(self, lake: Lake, pin: Pin) -> State:
         """The state at the pin. Raises what `derive` raises without an earlier state."""
@@ -50,8 +55,8 @@ class Summary:
         if stored is not None:
             try:
                 return self.derive(lake, pin, stored)
-            except NotFound:
-                # The commit that it was derived at was collected: begin from nothing.
+            except UNUSABLE:
+                # Damaged, of another version, or its commit was collected: begin from nothing.
                 pass
         return self.derive(lake, pin, None)
 

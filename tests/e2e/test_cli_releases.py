@@ -16,8 +16,11 @@ from flows.release import rollback
 from flows.release.rollback import RollbackRequest, plan_rollback
 from flows.trust.installation import Trusted
 from security.errors import Untrusted
+from security.keys.pairs import Signer
 from security.policy.documents import sign_rules
+from security.policy.edition import change_trust
 from security.policy.key_homes import init_keys, load_signer
+from security.policy.role_keys import enrol
 from security.policy.trust_policy import RULES, TrustPolicy
 from storage import registry
 from storage.errors import NotFound, Refused, Unavailable
@@ -97,6 +100,22 @@ def test_a_promotion_verifies_the_policy_once(served: Any, monkeypatch: pytest.M
     monkeypatch.setattr(TrustPolicy, "parse", count)
     served.site.promote(served.old, reason="again")
     assert len(parsed) == 1
+
+
+def test_a_policy_that_changed_while_a_person_thought_is_the_one_that_holds(served: Any) -> None:
+    site = served.site
+    context = site.context("ana")
+    plan = plan_rollback(context, RollbackRequest("production", "bad", keep_data=True))
+    root, second = load_signer(site.keys, "root"), Signer.generate("releaser")
+    enrol(site.keys, second.public, "releaser", root=root)
+    change_trust(
+        site.keys, lambda trust: replace(trust, index_thresholds={"production": 2}), root=root
+    )
+    publish_policy(site.context("root"))
+    done = rollback.roll_back_environment(context, plan)
+    assert done.proposal == 1, "two releasers are demanded now"
+    pin = registry.head(site.lake, site.pipeline.name)
+    assert registry.index_numbers(site.lake, pin, "production") == [1, 2]
 
 
 def test_of_two_deciders_the_loser_is_told_who_won(served: Any) -> None:

@@ -1,16 +1,28 @@
 """`headrace up`, `down`, `status` and `demo`."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from flows.cli.options import AsJson
 
 if TYPE_CHECKING:
     from flows.machine import ServiceStatus
 
 app = typer.Typer()
+
+
+@app.command()
+def demo() -> None:
+    """Run the example's year: months arrive, a model is trained, served, watched, replaced."""
+    from flows import machine
+    from flows.cli.terminal import tell
+    from flows.context import load_definition
+
+    settings, _ = load_definition("examples.flights.pipeline:pipeline")
+    machine.up(settings, tell=tell)
+    from examples.flights.show import run_demo
+
+    run_demo(settings)
 
 
 @app.command()
@@ -35,7 +47,9 @@ def down() -> None:
 
 @app.command()
 def status(
-    as_json: AsJson = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A list that a program can read.")
+    ] = False,
 ) -> None:
     """Show each process: state, process id, address, since when, memory."""
     from flows import machine
@@ -47,20 +61,6 @@ def status(
         show_json(found)
     else:
         _show(found)
-
-
-@app.command()
-def demo() -> None:
-    """Run the example's year: months arrive, a model is trained, served, watched, replaced."""
-    from flows import machine
-    from flows.cli.terminal import tell
-    from flows.context import load_definition
-
-    settings, _ = load_definition("examples.flights.pipeline:pipeline")
-    machine.up(settings, tell=tell)
-    from examples.flights.show import run_demo
-
-    run_demo(settings)
 
 
 def _show(found: "list[ServiceStatus]") -> None:

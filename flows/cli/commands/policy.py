@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, PipelineName, RootKey, parse_numbers
+from flows.cli.options import AsJson, PipelineName, parse_numbers
 
 if TYPE_CHECKING:
     from security.policy.trust_policy import TrustPolicy
@@ -59,7 +59,9 @@ def sign(
     policy_key: Annotated[
         str | None, typer.Option(metavar="SOURCE", help="Where the policy role's key is.")
     ] = None,
-    root_key: RootKey = None,
+    root_key: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Where the root's key is.")
+    ] = None,
     key_passphrase_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="What unlocks the keys named here.")
     ] = None,

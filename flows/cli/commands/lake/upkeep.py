@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.options import AsJson, DryRun
+from flows.cli.options import AsJson
 
 if TYPE_CHECKING:
     from storage.embedded.upkeep.backups import Backup
@@ -87,7 +87,9 @@ def restore(
 
 @app.command()
 def gc(
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would go; remove nothing.")
+    ] = False,
     grace: Annotated[
         float, typer.Option("--grace", metavar="HOURS", min=0, help="What is younger stays.")
     ] = 24.0,

@@ -29,7 +29,7 @@ import polars as pl
 
 from examples.flights.feed import delivery, month_bounds
 from examples.flights.pipeline import pipeline
-from flows.context import read_code
+from flows.context import Context, read_code
 from flows.gate.opening import open_candidate
 from flows.gate.verdict import Trial, measure_gates, sign_verdict
 from flows.ingest.land import land, survey
@@ -45,6 +45,7 @@ from flows.pipeline import Pipeline
 from flows.profile.performance import performance
 from flows.profile.profile import Profile
 from flows.release.register import register_candidate
+from flows.settings import Settings
 from flows.train.candidate import make_candidate
 from flows.train.seal import Trained, sealed_candidate
 from flows.trust.installation import Trusted
@@ -88,7 +89,7 @@ def report(folder: Path, lake: Lake, rounds: int) -> None:
     for i in range(rounds):
         repo = f"bench-{i}-{os.getpid()}"
         lake.create_pipeline(repo)
-        keys = make_keys(_named(repo), folder / f"keys{i}").folder
+        keys = make_keys(_named(repo), folder / f"home{i}" / "keys").folder
         bare["ingest"].append(timed(lambda: bare_ingest(bare_folder)))
         stage["ingest"].append(stage_ingest(lake, repo))
         frames = {
@@ -167,7 +168,8 @@ def stage_train(lake: Lake, repo: str, keys: Path, work: Path) -> tuple[float, b
     folder = sealed_candidate(trained, policy, signer=trainer, work=work / "trainer")
     put(lake, repo, trained.run_id, folder, details=Details(), inputs={"data": data})
     judge(lake, renamed, trained.run_id, keys, work / "gatekeeper")
-    register_candidate(lake, renamed, trained.run_id, Trusted.load(keys), by=None)
+    settings = Settings(root=Path.cwd(), home=keys.parent, lake_endpoint=None)
+    register_candidate(Context(settings, lake, renamed), trained.run_id)
     return time.perf_counter() - begun, candidate.files[PROFILE]
 
 

@@ -19,7 +19,6 @@ from flows import audit
 from flows.audit import reading
 from flows.release import promote as promoting
 from flows.release import timestamp
-from flows.service.models import admit
 from flows.service.models.admit import Admission, Admitted
 from flows.service.models.offer import Source
 from flows.service.models.state import ServingState
@@ -31,6 +30,7 @@ from security.formats.strict_json import to_bytes
 from security.policy.documents import sign_trust
 from security.policy.key_homes import load_signer
 from security.policy.trust_policy import TRUST
+from security.release import trusted_set
 from storage import registry
 from storage.errors import Refused
 from storage.registry import ReleaseRef, layout
@@ -148,7 +148,7 @@ def test_31_a_fresh_server_fed_an_old_index_is_protected_by_the_timestamp(
 ) -> None:
     taken_back(served.site)
     with monkeypatch.context() as a_day_later:
-        a_day_later.setattr(admit, "GRACE", timedelta(seconds=-1))
+        a_day_later.setattr(trusted_set, "GRACE", timedelta(seconds=-1))
         assert replica("of tomorrow").refuses() == "index 1 has no timestamp"
 
 
